@@ -143,6 +143,11 @@ class Recorder:
                     f"natmirror made {counted(count, 'packet')} for {mirror}, and none left this host: natmirror doctor"
                     " looks for what drops them"
                 )
+        if not copied and not self.made:
+            lines.append(
+                "no packet came meanwhile: an open connection without data sends none; natmirror explain tells what is"
+                " open"
+            )
         return lines
 
     def _sort(self, packet: SeenPacket, side: Side, port: int | None, settled: list[str]) -> None:

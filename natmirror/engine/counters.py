@@ -44,6 +44,9 @@ class EngineCounter(StrEnum):
     """ICMP errors about packets of legs."""
     ICMP_ERRORS_TRANSLATED = "icmp_errors_translated"
     """ICMP errors about packets of flows, translated and passed to the client or backend."""
+    VERDICT_MESSAGES_LEFT_OUT = "verdict_messages_left_out"
+    """OpenFlow messages that the process of the judges did not get, because it was behind or memory was short: their
+    connections' tables are not compared for a while, and the verdict says so."""
 
 
 class Counters:

@@ -123,7 +123,7 @@ class Engine:
         """Return the decision on a packet that the C gear has punted: see Forwarding.decide()."""
         self._report = EngineReport(
             *(shard.number, self._gear, self._services, self._nat, self._sessions),
-            *(MirrorReport(parts), self.faults, counters),
+            *(MirrorReport(parts), self.faults, self.statements, counters),
         )
         self.explanation = EngineExplanation(
             self._services, self._nat, new_connections, self._report, MirrorExplanation(parts)

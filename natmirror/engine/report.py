@@ -11,6 +11,7 @@ from natmirror.fastpath.flow_states import SHOWN_STATES
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
+from natmirror.mirror.sessions.statement_queue import StatementQueue
 from natmirror.mirror.shown import FlowEntry
 from natmirror.nat.client_limits import client_limits
 from natmirror.nat.flow import Flow
@@ -63,6 +64,7 @@ class EngineReport:
         sessions: MasterSessions,
         mirrors: MirrorReport,
         faults: Faults,
+        statements: StatementQueue,
         counters: Counters,
     ) -> None:
         self._thread = thread
@@ -72,12 +74,14 @@ class EngineReport:
         self._sessions = sessions
         self._mirrors = mirrors
         self._faults = faults
+        self._statements = statements
         self._counters = counters
 
     def snapshot(self, now: float) -> Snapshot:
         """Return the engine's counters."""
         counters = {name: self._counters.counters[name] for name in EngineCounter}
         counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
+        counters[EngineCounter.VERDICT_MESSAGES_LEFT_OUT] += self._statements.left_out
         for name in _COUNTED_IN_C:
             counters[name] += getattr(self._gear.counters, name)
         return {

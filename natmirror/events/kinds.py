@@ -74,7 +74,8 @@ class EventKind(StrEnum):
     DIFFERENCE_BEGAN = "difference-began"
     """A master whose verdict was ``differs`` already, and whose differences were all resolved, differs again."""
     DIFFERENCE_ENDED = "difference-ended"
-    """The tables of a master are equal to production's again, and no answer has differed since."""
+    """The tables of a master are equal to production's again, and no answer has differed since; or the verdict has
+    begun from nothing, so that what differed is forgotten."""
     KERNEL_REPAIRED = "kernel-repaired"
     """Something of natmirror's in the kernel was changed, and natmirror has repaired it; the text names the program."""
     FINDING_BEGAN = "finding-began"

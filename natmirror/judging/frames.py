@@ -1,7 +1,7 @@
 """The messages between natmirror and the process of the judges: JSON, after its length in four bytes.
 
 ======================================================== =============================================================
-``{"id": 0, "limits": [800, 50], "compared": [[…]]}``    memory in bytes; service and name of all compared masters
+``{"id": 0, "limits": [800, 50], "compared": [[…]]}``    memory in bytes; service, name and address of each master
 ``{"id": 1, "ask": "look", "arguments": {…}}``           natmirror asks what was found (reports.py)
 ``{"id": 1, "answer": …}``                               the answer to question 1
 ``{"id": 1, "error": "…"}``                              the traceback of an internal error in place of it

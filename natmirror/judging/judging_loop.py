@@ -68,7 +68,7 @@ class JudgingLoop:
         self._connection.settimeout(_SEND_TIMEOUT)
         self._frames = FrameReader(_MAX_QUESTION_LEN)
         self._memory = JudgeMemory(0, 0)
-        self._compared: set[tuple[str, str]] = set()
+        self._compared: set[tuple[str, str, str]] = set()
         self._streams: list[_Stream] = []
         for thread, one in enumerate(streams):
             comparisons = Comparisons(self._memory)
@@ -117,7 +117,7 @@ class JudgingLoop:
         for message in self._frames.push(data):
             if "limits" in message:
                 self._memory.limit, self._memory.client_limit = message["limits"]
-                self._compared = {(service, mirror) for service, mirror in message["compared"]}
+                self._compared = {(service, mirror, address) for service, mirror, address in message["compared"]}
             else:
                 self._send({"id": message["id"], **self._answer(message)})
 

@@ -20,6 +20,8 @@ class VerdictLook(TypedDict):
     verdict: Verdict
     summary: str
     """What it rests on, in one line."""
+    began_at: float | None
+    """When the first connection was compared, on the engines' clock; null for none. What was found before is lost."""
     differs_since: float | None
     """When the first difference that counts and is not resolved has happened, on the engines' clock; null for none."""
     worst: str
@@ -61,19 +63,20 @@ class Reports:
         return {
             "verdict": outcome.verdict,
             "summary": _summary(found, outcome),
+            "began_at": found.began_at if found.has_begun else None,
             "differs_since": min((one.signature.first_at for one in lasting), default=None),
             "worst": in_words(lasting[0], found) if lasting else "",
             "differing_rules": found.tables.differing_count,
         }
 
     def _judge(self, rule: MasterRule, moment: float, limits: Limits) -> tuple[Found, Found | None, Outcome]:
-        found = self._found(rule.service, rule.mirror, moment)
-        twin = None if rule.twin is None else self._found(rule.service, rule.twin, moment)
+        found = self._found(rule.service, rule.mirror, rule.address, moment)
+        twin = None if rule.twin is None else self._found(rule.service, rule.twin, rule.twin_address, moment)
         paused = f"{rule.service}/{rule.mirror}" if rule.is_paused else None
         return found, twin, judge(found, twin, limits, paused)
 
-    def _found(self, service: str, mirror: str, moment: float) -> Found:
-        return merge([one.since(service, mirror, moment) for one in self._comparisons])
+    def _found(self, service: str, mirror: str, address: str, moment: float) -> Found:
+        return merge([one.since(service, mirror, address, moment) for one in self._comparisons])
 
     def sums(self) -> Iterator[tuple[str, str, ComparisonEntry]]:
         """Yield the sums of each master since the start, with its service and name."""

@@ -30,7 +30,11 @@ class MasterRule(NamedTuple):
 
     service: str
     mirror: str
+    address: str
+    """With the port: at another address is another program."""
     twin: str | None
+    twin_address: str
+    """Empty where there is no twin."""
     is_paused: bool
 
 

@@ -24,6 +24,8 @@ ENGINE_COUNTERS = {
     "mirror_packets": "Packets from mirrors that went to their legs.",
     "icmp_errors_for_legs": "ICMP errors about packets of legs.",
     "icmp_errors_translated": "ICMP errors about packets of flows, translated and passed on.",
+    "verdict_messages_left_out": "OpenFlow messages that the process of the judges did not get, because it was behind"
+    " or memory was short.",
 }
 """A sentence for each counter of the engine."""
 

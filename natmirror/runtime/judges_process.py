@@ -28,6 +28,7 @@ from natmirror.fastpath import Memory
 from natmirror.fastpath.constants import CLIENT_SHARE
 from natmirror.findings import Findings, OwnCode
 from natmirror.judging.frames import FrameReader, encode
+from natmirror.net.endpoint import endpoint_of, show
 from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.rules import Rules
 from natmirror.runtime.chores import ChoreFailure
@@ -39,6 +40,7 @@ from natmirror.threads import NamedThread, yield_to_packets
 log = logging.getLogger("natmirror")
 
 _NAME = "the judges' process"
+_STARTS_AGAIN = "natmirror starts it again, so try again later"
 _PROGRAM = [sys.executable, "-m", "natmirror.judging"]
 _FRACTION = 4  # of mirror-memory, and of a client's part: judges can be done without, and copies cannot
 _MAX_ANSWER_LEN = 64 << 20
@@ -123,8 +125,11 @@ class JudgesProcess:
             self._is_connected.wait(_ANSWER_TIMEOUT)  # it may just begin
             if not self._send({"id": number, "ask": what, "arguments": arguments}):
                 why = "" if self._failure is None else f" ({self._failure[0]})"
-                raise TimeoutError(f"{_NAME} does not run{why}: natmirror starts it again, so try again later")
-            return answer.result(_ANSWER_TIMEOUT)
+                raise TimeoutError(f"{_NAME} does not run{why}: {_STARTS_AGAIN}")
+            try:
+                return answer.result(_ANSWER_TIMEOUT)
+            except TimeoutError as error:
+                raise TimeoutError(str(error) or f"{_NAME} has not answered within {_ANSWER_TIMEOUT:g} s") from None
         finally:
             self._questions.pop(number, None)
 
@@ -217,7 +222,8 @@ class JudgesProcess:
 
     def _send_rules(self) -> None:
         limits = [self._taken, self._taken // CLIENT_SHARE]
-        self._send({"id": 0, "limits": limits, "compared": list(compared(self._rules))})
+        masters = [[*key, show(endpoint_of(mirror))] for key, mirror in compared(self._rules).items()]
+        self._send({"id": 0, "limits": limits, "compared": masters})
 
     def _converse(self, connection: socket.socket, process: "subprocess.Popen[bytes]") -> str | None:
         frames, beat_at, rules = FrameReader(_MAX_ANSWER_LEN), time.monotonic(), self._rules
@@ -283,7 +289,7 @@ class JudgesProcess:
             worker.judge(None)
         for answer in list(self._questions.values()):
             with suppress(InvalidStateError):  # it has its answer
-                answer.set_exception(TimeoutError())
+                answer.set_exception(TimeoutError(f"{_NAME} has ended: {_STARTS_AGAIN}"))
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # the process ends when it reads that
         self._process = None

@@ -70,12 +70,12 @@ class VerdictWatch:
             text = f"mirror {key[1]} of {key[0]} differs from production again: {found['worst']}"
             self._add(EventKind.DIFFERENCE_BEGAN, EventSeverity.WARNING, text, key)
         if since is None and master.differs_since is not None:
-            text = f"no difference lasts between mirror {key[1]} of {key[0]} and production, after"
-            self._add(
-                *(EventKind.DIFFERENCE_ENDED, EventSeverity.INFO),
-                f"{text} {now - master.differs_since:.0f} s; the verdict is about the last hour",
-                key,
-            )
+            lasted, between = now - master.differs_since, f"between mirror {key[1]} of {key[0]} and production"
+            if found["began_at"] is None or found["began_at"] > master.differs_since:
+                text = f"the difference {between} of the last {lasted:.0f} s is forgotten: the verdict has begun again"
+            else:
+                text = f"no difference lasts {between}, after {lasted:.0f} s; the verdict is about the last hour"
+            self._add(EventKind.DIFFERENCE_ENDED, EventSeverity.INFO, text, key)
         master.verdict, master.differs_since = verdict, since
 
     def _tell_verdict(self, key: Key, before: Verdict, verdict: Verdict, found: VerdictLook) -> None:

@@ -8,6 +8,7 @@ from natmirror.api.values import closest
 from natmirror.events.event import read_time
 from natmirror.judging.reports import VerdictLook
 from natmirror.judging.verdict_entry import Clock, MasterRule
+from natmirror.net.endpoint import endpoint_of, show
 from natmirror.openflow.comparison.shown import ComparisonEntry, VerdictEntry
 from natmirror.openflow.comparison.verdict import AT_LEAST
 from natmirror.rules import Mirror, Rules
@@ -54,7 +55,7 @@ class Verdicts:
         for key, mirror in wanted.items():
             entry: VerdictEntry = self._judges.ask(
                 "verdict",
-                master=_rule(key, mirror),
+                master=self._rule(key, mirror),
                 moment=clock.monotonic - WINDOW if since is None else clock.to_monotonic(read_time(since)),
                 at_least=arguments.get("at_least") or AT_LEAST,
                 fail_below=arguments.get("fail_below") or 100.0,
@@ -66,12 +67,18 @@ class Verdicts:
 
     def look(self, key: Key, mirror: Mirror, moment: float) -> VerdictLook:
         """Return the verdict on a master since a moment of the engines' clock, in short."""
-        found: VerdictLook = self._judges.ask("look", master=_rule(key, mirror), moment=moment)
+        found: VerdictLook = self._judges.ask("look", master=self._rule(key, mirror), moment=moment)
         return found
 
     def sums(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return the sums of the comparison with a master; None for none."""
         return self._judges.sums(service, mirror)
+
+    def _rule(self, key: Key, mirror: Mirror) -> MasterRule:
+        service, name = key
+        twin = None if mirror.twin is None else self.compared().get((service, mirror.twin))
+        addresses = ["" if one is None else show(endpoint_of(one)) for one in (mirror, twin)]
+        return MasterRule(service, name, addresses[0], mirror.twin, addresses[1], mirror.is_paused)
 
     def _wanted(self, service: str | None, mirror: str | None) -> dict[Key, Mirror]:
         compared = self.compared()
@@ -96,7 +103,3 @@ def compared(rules: Rules) -> dict[Key, Mirror]:
         for mirror in service.mirrors
         if mirror.is_compared
     }
-
-
-def _rule(key: Key, mirror: Mirror) -> MasterRule:
-    return MasterRule(*key, mirror.twin, mirror.is_paused)

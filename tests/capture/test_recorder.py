@@ -63,6 +63,12 @@ def test_sides_without_a_packet_are_in_the_file_and_copies_that_never_left_are_n
     assert written.recorder.summary()[-1].startswith("natmirror made 1 packet for m, and none left this host: ")
 
 
+def test_a_capture_without_a_packet_says_how_that_can_be(tmp_path: Path) -> None:
+    written = Written()
+    saved(written, tmp_path / "out.pcapng")
+    assert written.recorder.summary()[-1].startswith("no packet came meanwhile: an open connection without data")
+
+
 def test_packets_leave_in_the_order_of_time_after_they_have_waited(tmp_path: Path) -> None:
     written = Written()
     written.add(0.2, packet(CLIENT, C1, "A", 2), "pl0", "out")

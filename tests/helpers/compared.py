@@ -46,7 +46,7 @@ class Budget:
 
 
 def sums(now: float = 0.0) -> MasterSums:
-    return MasterSums(Budget(), now)
+    return MasterSums(Budget(), ADDRESSES["candidate"], now)
 
 
 def equal(at: float = 0.0, fields: Mapping[str, int] | None = None, lag: float | None = 0.001) -> ComparedAnswer:
@@ -107,6 +107,7 @@ services:
       - {name: same, address: 10.20.0.14, protocol: openflow, verdict: on}
       - {name: audit, address: 10.20.0.15}
 """
+ADDRESSES = {"candidate": "10.20.0.13:6653", "same": "10.20.0.14:6653"}
 
 
 class ComparingEngine:
@@ -116,7 +117,7 @@ class ComparingEngine:
         self.comparisons = Comparisons(Budget())
 
     def of(self, mirror: str, now: float = 0.0) -> MasterSums:
-        return self.comparisons.of_master("openflow", mirror, now)
+        return self.comparisons.of_master("openflow", mirror, ADDRESSES[mirror], now)
 
 
 class Asked:

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 @pytest.mark.parametrize("iptables", FAULTS)
 def test_each_fault_of_the_host_is_seen_within_five_seconds_and_gone_with_it(scene: Scene, iptables: str) -> None:
-    stage = Stage(scene, iptables)
+    stage = Stage(scene, iptables, FAULTS[iptables])
     for fault in FAULTS[iptables]:
         stage.play(fault)
     outcomes = stage.end()

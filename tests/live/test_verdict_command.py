@@ -142,6 +142,9 @@ def test_a_process_of_the_judges_that_is_killed_costs_what_it_had_found_and_noth
     wait_for(lambda: "verdicts-lost" in [one["code"] for one in balancer.status()["findings"]], "the finding", 20.0)
     wait_for(lambda: "sessions  1 open" in verdict(balancer.api, "openflow/master")[1], "the session", 20.0)
     assert verdict(balancer.api)[0] == exit_codes.TOO_LITTLE
+    switch.forget_flows()
+    assert switch.ping()
+    wait_for(lambda: _answers(balancer) > 0, "answers to be compared again", 20.0)
     [process] = judges_of(balancer)
     balancer.stop()
     assert not Path(f"/proc/{process}").exists()

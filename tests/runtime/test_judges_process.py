@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,7 +33,7 @@ from tests.helpers.support import segment
 
 ON = OF.replace("protocol: openflow", "protocol: openflow, verdict: on, warm-up: 0s")
 FLOW_STATISTICS = b"\0\1\0\0" + bytes(4) + bytes((0xFF, 0, 0, 0)) + b"\xff" * 8 + bytes(20) + b"\0\1\0\4" + bytes(4)
-MODEL = {"master": ["openflow", "master", None, False], "moment": 0.0}
+MODEL = {"master": ["openflow", "master", "10.20.0.13:6653", None, "", False], "moment": 0.0}
 
 
 class _Worker:
@@ -191,6 +192,20 @@ def test_a_killed_process_is_started_again_and_what_was_lost_is_said(world: _Wor
     world.wait(lambda: world.judges.sums("openflow", "master"), "sums again")
     assert world.judges.failures() == []
     assert not world.worker.real.faults.counts
+
+
+def test_a_process_that_does_not_answer_is_named(world: _World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = world.running()
+    world.look()
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(judges_process, "_ANSWER_TIMEOUT", 0.2)
+    with pytest.raises(TimeoutError, match=r"the judges' process has not answered within 0\.2 s"):
+        world.look()
+    monkeypatch.undo()
+    Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+    with pytest.raises(TimeoutError, match="the judges' process has ended: natmirror starts it again"):
+        world.look()
+    world.running(not_pid=pid)
 
 
 def test_without_a_verdict_there_is_no_process(world: _World) -> None:

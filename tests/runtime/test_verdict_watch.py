@@ -90,6 +90,20 @@ def test_a_difference_that_lasts_in_the_tables_for_hours_has_not_ended(watched: 
     assert watched.look()[0] == (EventKind.DIFFERENCE_ENDED, None)
 
 
+def test_a_difference_that_a_new_process_does_not_know_is_not_called_mended(watched: Watched) -> None:
+    agree(watched.switch, 200, fields=IP)
+    answer(watched.switch, differs(MISSING))
+    assert watched.look() == [(EventKind.VERDICT_CHANGED, "differs")]
+    watched.engine.comparisons.forget("openflow", "same")
+    assert watched.look() == [(EventKind.VERDICT_CHANGED, "too-little"), (EventKind.DIFFERENCE_ENDED, None)]
+    assert watched.ring.all()[-1].text == (
+        "the difference between mirror same of openflow and production of the last 20 s is forgotten: the verdict has"
+        " begun again"
+    )
+    agree(watched.engine.of("same", watched.now).of_switch("10.10.0.11:40002"), 200, at=watched.now, fields=IP)
+    assert watched.look() == [(EventKind.VERDICT_CHANGED, "agrees")]
+
+
 def test_a_mended_master_agrees_again_an_hour_later(watched: Watched) -> None:
     agree(watched.switch, 200, fields=IP)
     answer(watched.switch, differs(MISSING))

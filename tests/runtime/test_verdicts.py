@@ -17,6 +17,7 @@ from tests.helpers.compared import (
     IP,
     MISSING,
     NO_ANSWER,
+    RULES,
     ComparingEngine,
     agree,
     answer,
@@ -73,6 +74,17 @@ def test_each_master_with_the_key_has_a_verdict() -> None:
     assert found[0]["sessions"]["open"] == 2
     for one in found:
         assert_declared(VerdictEntry, one)
+
+
+def test_what_was_found_at_another_address_is_about_another_program() -> None:
+    moved = RULES.replace("10.20.0.13", "10.20.0.17")
+    candidate, same = verdicts(compared(), rules_text=moved).show({})
+    assert (candidate["since"], candidate["answers"]["comparable"]) == (None, 0)
+    assert candidate["twin_answers"] is not None
+    assert candidate["twin_answers"]["comparable"] == same["answers"]["comparable"] == 200
+    candidate, same = verdicts(compared(), rules_text=RULES.replace("10.20.0.14", "10.20.0.18")).show({})
+    assert candidate["verdict"] == Verdict.TOO_LITTLE
+    assert candidate["reasons"] == ["the twin has 0 comparable answers, of 100 that are needed"]
 
 
 def test_a_filter_chooses_one() -> None:

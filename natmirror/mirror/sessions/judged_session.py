@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from natmirror.mirror.sessions.judged import key_of
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.openflow.comparison.side import is_order
 from natmirror.openflow.comparison.statements import StatementKind
@@ -19,6 +20,7 @@ class JudgedSession:
         """``report`` is Judges.report_message()."""
         self.judged = master.connection.judged
         """The judgement to which the session belongs."""
+        self.key = key_of(master.mirror)
         self.has_joined = False
         self.end: tuple[EndReason, bool] | None = None
         """Why the session's leg has ended, and whether the switch was still connected; None before."""
@@ -29,11 +31,7 @@ class JudgedSession:
     def is_judged(self) -> bool:
         """Whether the connection's present judge has followed the session from its beginning."""
         judged = self._master.connection.judged
-        return self.has_joined and judged is not None and judged is self.judged and self.name in judged.mirrors
-
-    @property
-    def name(self) -> str:
-        return self._master.mirror.name
+        return self.has_joined and judged is not None and judged is self.judged and self.key in judged.mirrors
 
     def passed(self, message: Message) -> None:
         if message.kind is Type.PACKET_IN and self.is_judged:
@@ -49,4 +47,4 @@ class JudgedSession:
 
     def _say(self, kind: StatementKind, message: Message, *, flag: bool = False) -> None:
         assert self.judged is not None
-        self._report(self._master.connection, kind, message, self.judged.mirrors[self.name], flag)
+        self._report(self._master.connection, kind, message, self.judged.mirrors[self.key], flag)

@@ -13,7 +13,7 @@ from functools import partial
 
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import EXCLUDED, Ledger
-from natmirror.mirror.sessions.judged import Judged
+from natmirror.mirror.sessions.judged import Judged, MirrorKey, key_of
 from natmirror.mirror.sessions.judged_session import JudgedSession
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.statement_queue import StatementQueue
@@ -65,7 +65,7 @@ class Judges:
             connection.is_past_beginning = True
         if (judged := connection.judged) is not None:
             self._mirror_of(master, judged)
-            self._say_of_mirror(StatementKind.SESSION_OPENED, judged, master.mirror.name)
+            self._say_of_mirror(StatementKind.SESSION_OPENED, judged, key_of(master.mirror))
             self._listen(master, session)
 
     def _listen(self, master: MasterSession, session: SwitchSession) -> None:
@@ -93,13 +93,14 @@ class Judges:
 
     def _mirror_of(self, master: MasterSession, judged: Judged) -> int:
         """Return the index of a master's mirror in statements, after naming it."""
-        name = master.mirror.name
-        if name not in judged.mirrors:
-            if name not in judged.names:
-                judged.names.append(name)
-            judged.mirrors[name] = index = judged.names.index(name)
-            self._say(StatementKind.NAMED, judged, encode({"mirror": name}), index)
-        return judged.mirrors[name]
+        key = key_of(master.mirror)
+        if key not in judged.mirrors:
+            if key not in judged.keys:
+                judged.keys.append(key)
+            judged.mirrors[key] = index = judged.keys.index(key)
+            name, endpoint = key
+            self._say(StatementKind.NAMED, judged, encode({"mirror": name, "address": show(endpoint)}), index)
+        return judged.mirrors[key]
 
     def _rule_of(self, master: MasterSession) -> Mirror | None:
         """Return a master's mirror as the rules have it now; None if it is not compared."""
@@ -114,8 +115,8 @@ class Judges:
         """Report something that cannot be left out."""
         self._queue.add(kind, judged.number, self.now, data, mirror, flag=flag)
 
-    def _say_of_mirror(self, kind: StatementKind, judged: Judged, name: str, data: bytes = b"") -> None:
-        self._say(kind, judged, data, judged.mirrors[name])
+    def _say_of_mirror(self, kind: StatementKind, judged: Judged, key: MirrorKey, data: bytes = b"") -> None:
+        self._say(kind, judged, data, judged.mirrors[key])
 
     def report_message(
         self, connection: Connection, kind: StatementKind, message: Message, mirror: int = 0, flag: bool = False
@@ -131,7 +132,7 @@ class Judges:
             judged.is_lost = False
         elif not judged.is_lost:
             judged.is_lost = True
-            self._say(StatementKind.LOST, judged)
+            self._say(StatementKind.LOST, judged, flag=self._queue.is_behind)
 
     def from_switch(self, connection: Connection, message: Message) -> None:
         """Report a message of a switch, before any session gets it."""
@@ -154,9 +155,9 @@ class Judges:
 
     def withheld(self, master: MasterSession, message: Message) -> None:
         """Report that a master without an open session does not get a message of the switch."""
-        judged, name = master.connection.judged, master.mirror.name
-        if judged is not None and name in judged.mirrors and message.kind is Type.PACKET_IN:
-            self.report_message(master.connection, StatementKind.WITHHELD, message, judged.mirrors[name], flag=True)
+        judged, key = master.connection.judged, key_of(master.mirror)
+        if judged is not None and key in judged.mirrors and message.kind is Type.PACKET_IN:
+            self.report_message(master.connection, StatementKind.WITHHELD, message, judged.mirrors[key], flag=True)
 
     def heard(self, master: MasterSession, *, is_open: bool = False) -> None:
         """Report a session's beginning, if these are the first bytes of its master. ``is_open``: the first ones that
@@ -187,8 +188,8 @@ class Judges:
             self._report_end_of_leg(session)
 
     def _report_end_of_leg(self, session: JudgedSession) -> None:
-        if session.judged is not None and session.name in session.judged.mirrors:
-            self._say_of_mirror(StatementKind.LEG_ENDED, session.judged, session.name)
+        if session.judged is not None and session.key in session.judged.mirrors:
+            self._say_of_mirror(StatementKind.LEG_ENDED, session.judged, session.key)
 
     def session_ended(self, number: int) -> None:
         """Report the end of a session, after all bytes of its master."""
@@ -197,7 +198,7 @@ class Judges:
             return
         reason, was_connected = session.end
         end = {"reason": reason, "is_fault": was_connected and reason in _FAULTS}
-        self._say_of_mirror(StatementKind.ENDED, session.judged, session.name, encode(end))
+        self._say_of_mirror(StatementKind.ENDED, session.judged, session.key, encode(end))
 
     def _ask(
         self,
@@ -215,7 +216,7 @@ class Judges:
             return False
         asked = ask(Asked(master.number, number, n_tables, question, tables))
         return self._queue.add(
-            *(StatementKind.ASKED, judged.number, self.now, asked, judged.mirrors[session.name]),
+            *(StatementKind.ASKED, judged.number, self.now, asked, judged.mirrors[session.key]),
             holder=master.connection.holder,
             is_message=True,
         )
@@ -255,12 +256,12 @@ class Judges:
     def follow_rules(self, connection: Connection) -> None:
         """Follow a reload: judge no master any more that is not compared, and all that are from now on."""
         compared = [master for master in connection.masters if self._rule_of(master) is not None]
-        names = {master.mirror.name for master in compared}
+        keys = {key_of(master.mirror) for master in compared}
         if (judged := connection.judged) is not None:
-            for name in judged.mirrors.keys() - names:
-                self._say(StatementKind.REMOVED, judged, mirror=judged.mirrors.pop(name))
+            for key in judged.mirrors.keys() - keys:
+                self._say(StatementKind.REMOVED, judged, mirror=judged.mirrors.pop(key))
             for master in connection.masters:
-                if master.mirror.name not in names:
+                if key_of(master.mirror) not in keys:
                     self._sessions.pop(master.number, None)
         if not compared or connection.has_ended or not connection.is_read:
             self.end(connection)

@@ -31,7 +31,9 @@ class StatementQueue:
         self.held = Counter[int]()
         """The bytes that wait, by client."""
         self.left_out = 0
-        """Messages that had no room."""
+        """Messages that had no room, since natmirror began."""
+        self.is_behind = False
+        """Whether the latest one had none because too much waits; else memory was short."""
         self._memory = memory
         self._next_number = 1
         self._waiting: deque[tuple[bytes, bytes, int]] = deque()  # head, data, and holder
@@ -79,9 +81,11 @@ class StatementQueue:
             return False
         cost = len(data) + _COST
         most, take = (_MAX_LEN, self._memory.take) if is_message else (_MAX_LEN_OF_ALL, self._memory.take_urgently)
-        if self._len + cost > most or not take(holder, cost):
+        is_behind = self._len + cost > most
+        if is_behind or not take(holder, cost):
             if is_message:
                 self.left_out += 1
+                self.is_behind = is_behind
             else:
                 self.close()
             return False

@@ -35,6 +35,8 @@ class TablesNow:
     """Connections with a session of the master."""
     lacked_memory: int = 0
     """Connections whose comparison has forgotten something, since the moment, for lack of memory."""
+    left_out: int = 0
+    """Connections of which messages were left out since the moment, because the judges were behind."""
 
 
 @dataclass(slots=True)

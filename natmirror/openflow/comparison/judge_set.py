@@ -63,12 +63,11 @@ class JudgeSet:
         """Whether judges have to work before they get more."""
         return self._waiting_len > _MAX_ALL_WAITING_LEN
 
-    def prune(self, compared: Collection[tuple[str, str]]) -> None:
-        """Forget what was found about masters that are not compared any more: ``compared`` has service and name of all
-        others."""
-        for key in [key for key, _ in self._comparisons if key not in compared]:
-            service, mirror = key
-            if not any(one.service == service and mirror in one.collectors for one in self._connections.values()):
+    def prune(self, compared: Collection[tuple[str, str, str]]) -> None:
+        """Forget what was found about masters that are not compared any more: ``compared`` has service, name and
+        address of all others."""
+        for key, sums in list(self._comparisons):
+            if (*key, sums.address) not in compared and not sums.has_switches:
                 self._comparisons.forget(*key)
 
     def next_due(self) -> float | None:

@@ -81,11 +81,12 @@ class JudgedConnection:
             do(self, said)
 
     def _named(self, said: Statement) -> None:
-        name = said.values()["mirror"]
+        values = said.values()
+        name = values["mirror"]
         self.names += [""] * (said.mirror + 1 - len(self.names))
         self.names[said.mirror] = name
         if name not in self.collectors:
-            sums = self.comparisons.of_master(self.service, name, said.at)
+            sums = self.comparisons.of_master(self.service, name, values["address"], said.at)
             collector = self.collectors[name] = sums.of_switch(self.client)
             collector.datapath_id = self.datapath_id
         if self.why_stopped is not None:
@@ -141,7 +142,10 @@ class JudgedConnection:
         if self.judge is not None:
             self.judge.lost(said.at)
         for collector in self.collectors.values():
-            collector.lacked_memory_at = said.at
+            if said.flag:
+                collector.left_out_at = said.at
+            else:
+                collector.lacked_memory_at = said.at
 
     def _leg_ended(self, said: Statement) -> None:
         if (collector := self.collectors.get(self.names[said.mirror])) is not None:

@@ -71,6 +71,7 @@ def _add_tables(sums: TablesNow, more: TablesNow) -> None:
     sums.connections += more.connections
     sums.sessions += more.sessions
     sums.lacked_memory += more.lacked_memory
+    sums.left_out += more.left_out
 
 
 def add_comparisons(one: ComparisonEntry | None, other: ComparisonEntry | None) -> ComparisonEntry | None:

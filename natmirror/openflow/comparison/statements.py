@@ -23,7 +23,7 @@ class StatementKind(IntEnum):
     """A connection is judged from now on. JSON: service, client, holder, version; ``is_late``: its beginning was not
     seen."""
     NAMED = 2
-    """A mirror of it is judged. JSON: its name."""
+    """A mirror of it is judged. JSON: mirror, its name; address, with the port."""
     SESSION_OPENED = 3
     """A session with the mirror was opened: if the connection is not followed any more, another judge begins."""
     JOINED = 4
@@ -41,7 +41,7 @@ class StatementKind(IntEnum):
     MISSED = 10
     """Bytes of the switch or of its controller are missing."""
     LOST = 11
-    """Statements about messages are missing from here on: the judges were behind, or memory was short."""
+    """Statements about messages are missing from here on; flag: because the judges are behind, else memory is short."""
     LEG_ENDED = 12
     """The mirror has no session now."""
     ENDED = 13

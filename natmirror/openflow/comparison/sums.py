@@ -39,9 +39,11 @@ _UNRESOLVED_COST = 100
 
 
 class MasterSums:
-    """The sums of one master of a service. ``now`` and the times of results are the engine's."""
+    """The sums of one master of a service, at one address. ``now`` and the times of results are the engine's."""
 
-    def __init__(self, account: Account, now: float) -> None:
+    def __init__(self, account: Account, address: str, now: float) -> None:
+        self.address = address
+        """The master's address and port."""
         self._account = account
         self._began_at = now
         self._held = 0  # without the signatures'
@@ -75,8 +77,16 @@ class MasterSums:
         """Forget the examples, because their memory is needed."""
         self._signatures.give_up()
 
+    @property
+    def has_switches(self) -> bool:
+        """Whether results of a connection may still come."""
+        return bool(self._switches)
+
     def close(self) -> None:
-        """Give all memory back: the master is no longer compared."""
+        """Give all memory back, and take no more results: the master is no longer compared."""
+        for switch in self._switches:
+            switch.detach()
+        self._switches.clear()
         self._signatures.close()
         self._give(self._held)
 
@@ -118,6 +128,7 @@ class MasterSums:
         for switch in self._switches:
             now.sessions += switch.has_session
             now.lacked_memory += switch.lacked_memory_at >= moment
+            now.left_out += switch.left_out_at >= moment
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -278,6 +289,8 @@ class SwitchResults:
         """Whether its memory is on the account: without, no rules that differ are kept."""
         self.lacked_memory_at = float("-inf")
         """When something was last forgotten for lack of memory."""
+        self.left_out_at = float("-inf")
+        """When messages were last left out because the judges were behind."""
         self.tables: ComparedTables | None = None
         """The latest report about the tables."""
         self.unresolved: set[int] = set()
@@ -318,6 +331,10 @@ class SwitchResults:
             self._sums.closed(self, at)
             self._sums = None
 
+    def detach(self) -> None:
+        """Take nothing any more: the sums end before the connection."""
+        self._sums = None
+
 
 class Comparisons:
     """The sums of all masters with ``verdict: on`` in one engine. ``account`` bounds their memory."""
@@ -326,10 +343,13 @@ class Comparisons:
         self._account = account
         self._sums: dict[tuple[str, str], MasterSums] = {}
 
-    def of_master(self, service: str, mirror: str, now: float) -> MasterSums:
-        """Return the sums of a master of a service; they begin if there are none."""
-        if (found := self._sums.get((service, mirror))) is None:
-            found = self._sums[service, mirror] = MasterSums(self._account, now)
+    def of_master(self, service: str, mirror: str, address: str, now: float) -> MasterSums:
+        """Return the sums of a master of a service; they begin if there are none of this address. Those of another
+        address are about another program, and are forgotten."""
+        found = self._sums.get((service, mirror))
+        if found is None or found.address != address:
+            self.forget(service, mirror)
+            found = self._sums[service, mirror] = MasterSums(self._account, address, now)
         return found
 
     def get(self, service: str, mirror: str) -> MasterSums | None:
@@ -340,10 +360,10 @@ class Comparisons:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
 
-    def since(self, service: str, mirror: str, moment: float) -> Found:
-        """Return what was found about a master since a moment."""
+    def since(self, service: str, mirror: str, address: str, moment: float) -> Found:
+        """Return what was found about a master at this address since a moment."""
         sums = self.get(service, mirror)
-        return nothing_found(moment) if sums is None else sums.since(moment)
+        return nothing_found(moment) if sums is None or sums.address != address else sums.since(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""

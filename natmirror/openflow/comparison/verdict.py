@@ -227,11 +227,21 @@ def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> 
         )
     if twin is None and any(one.signature.text.endswith(": other values") for one in differences):
         yield "a value changes from answer to answer: if production draws it by lot, name a twin in the rules"
-    lack = max(found.tables.lacked_memory, found.tables.not_followed[NotFollowed.NO_MEMORY])
-    if lack:
-        of = "connection of a switch" if lack == 1 else "connections of switches"
-        yield f"memory was short for {lack} {of}: raise mirror-memory in the rules (docs/verdict.md says by how much)"
+    if lack := max(found.tables.lacked_memory, found.tables.not_followed[NotFollowed.NO_MEMORY]):
+        yield (
+            f"memory was short for {_connections(lack)}: raise mirror-memory in the rules (docs/verdict.md says by how"
+            " much)"
+        )
+    if found.tables.left_out:
+        yield (
+            f"the process that compares was behind, and left out messages of {_connections(found.tables.left_out)}:"
+            " other work takes the processor time of this host (docs/verdict.md says how much it needs)"
+        )
     if window.other_differences:
         yield f"{window.other_differences} more differences are counted without their words"
     if found.earlier_differences:
         yield f"{found.earlier_differences} differences came before: --since with an earlier time shows them"
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection of a switch" if count == 1 else f"{count} connections of switches"

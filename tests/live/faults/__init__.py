@@ -10,7 +10,7 @@ backend's fault). ``Stage`` has the traffic, and plants.
 from tests.live.faults.check_faults import CHECK_FAULTS
 from tests.live.faults.fault import Fault, Loss
 from tests.live.faults.filter_faults import FILTER_FAULTS
-from tests.live.faults.host_faults import HOST_FAULTS, SILENT_BACKEND
+from tests.live.faults.host_faults import HOST_FAULTS, JUDGES_KILLED, SILENT_BACKEND
 from tests.live.faults.kernel_faults import DEVICE_FAULTS, kernel_rule_faults
 from tests.live.faults.route_faults import ROUTE_FAULTS
 from tests.live.faults.rule_faults import RULE_FAULTS
@@ -27,7 +27,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         *CHECK_FAULTS,
         *DEVICE_FAULTS[2:],
     ),
-    "legacy": kernel_rule_faults("legacy", "nft"),
+    "legacy": (JUDGES_KILLED, *kernel_rule_faults("legacy", "nft")),
 }
 """The faults in the order in which they are planted, by the iptables with which natmirror runs then. Those of the TUN
 device are apart: the keeper slows down after five repairs within a minute, and may need two for one of them. The silent

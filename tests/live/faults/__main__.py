@@ -23,7 +23,7 @@ def main(word: str = "") -> int:
             for address in SOURCES[1:]:
                 lab.address("s1", "eth0", address)
             scene = Scene(lab)
-            stage = Stage(scene, iptables)
+            stage = Stage(scene, iptables, faults)
             for fault in faults:
                 stage.play(fault)
             outcomes = stage.end()

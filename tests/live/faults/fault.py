@@ -23,7 +23,8 @@ class Fault:
     that is safe. ``settles`` is the time in seconds after its end in which its effects are still its own. With
     ``keeps_copies`` no copy loses a byte. The last of the codes ``becomes`` another one if production's packets show
     that it has stopped; which of them is seen first is a question of time. With ``silences_mirror`` the mirror is no
-    second target until it has been asked again: were the network to fail before, the backends would be blamed."""
+    second target until it has been asked again: were the network to fail before, the backends would be blamed. With
+    ``ends_verdicts`` masters are compared again soon, while the finding stays for ten minutes."""
 
     name: str
     codes: tuple[str, ...]
@@ -40,6 +41,7 @@ class Fault:
     keeps_copies: bool = False
     becomes: str = ""
     silences_mirror: bool = False
+    ends_verdicts: bool = False
 
     def is_named_by(self, found: set[str]) -> bool:
         """Return whether these codes are all that is expected."""

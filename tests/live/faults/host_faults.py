@@ -17,6 +17,17 @@ SILENT_BACKEND = Fault(
 )
 """Its backend is avoided for a while afterwards, so that the finding outlasts others."""
 
+JUDGES_KILLED = Fault(
+    "the judges' process killed",
+    ("verdicts-lost",),
+    "for one in $(ip netns pids $(ip netns identify)); do"
+    " grep -aqs 'natmirror[.]judging' /proc/$one/cmdline && kill -9 $one; done; true",
+    "",
+    "see natmirror's log; if it was killed for lack of memory",
+    keeps_copies=True,
+    ends_verdicts=True,
+)
+
 HOST_FAULTS = (
     Fault(
         "no forwarding",

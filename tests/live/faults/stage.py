@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from natmirror.api.client import ask
 from natmirror.errors import HostError
 from natmirror.ha import exit_codes, keepalived_hooks
-from natmirror.lab.process import wait_for
+from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE
 from tests.live.faults.fault import Fault, Loss
 from tests.live.scene import CLIENTS, PORT, ROOT, RULES, Scene
@@ -22,6 +22,15 @@ from tests.live.scene import CLIENTS, PORT, ROOT, RULES, Scene
 _RULES = RULES.read_text().replace(
     "balance: maglev", "balance: round-robin\n      health: {check: tcp, interval: 500ms, timeout: 300ms, fall: 2}"
 )
+_JUDGED = f"""
+  - name: judged
+    address: {SERVICE}
+    port: 6654
+    pool: {{backends: [{{name: judged, address: 10.20.0.40, port: {PORT}}}]}}
+    mirrors:
+      - {{name: candidate, address: 10.20.0.41, port: {PORT}, protocol: openflow, verdict: on, warm-up: 0s}}
+"""
+"""A service of OpenFlow switches, with a master that is compared with production."""
 SOURCES = CLIENTS[:2]
 # Seconds
 SEEN_WITHIN = 5.0
@@ -111,14 +120,17 @@ HEADINGS = (
 
 
 class Stage:
-    """A natmirror that uses this iptables, its lab, and traffic."""
+    """A natmirror that uses this iptables, its lab, and the traffic that these faults need."""
 
-    def __init__(self, scene: Scene, iptables: str) -> None:
+    def __init__(self, scene: Scene, iptables: str, faults: Sequence[Fault]) -> None:
         self._scene = scene
+        has_master = any(fault.ends_verdicts for fault in faults)
         scene.record("c1", "c2", "m")
         # A rule of another program in a table that natmirror does not use
         scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-A", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT"])
-        rules = scene.rules(_RULES)
+        if has_master:
+            self._start_controllers()
+        rules = scene.rules(_RULES + _JUDGED * has_master)
         self.balancer = scene.balance(rules, iptables=iptables)
         self._doctor = scene.lab.start(
             "lb",
@@ -140,7 +152,18 @@ class Stage:
             ),
             "copies, and checks that have found the second target",
         )
+        if has_master:
+            switch = ["--to", f"{SERVICE}:6654", "--switches", "1", "--rate", "5", "--seconds", "3600"]
+            scene.start("s1", sys.executable, "-m", "natmirror.lab.swarm", *switch, name="switch")
+            wait_for(lambda: _equal_answers(self._status()) > 0, "answers that are compared", 20.0)
         assert not self._status()["findings"]
+
+    def _start_controllers(self) -> None:
+        lab = self._scene.lab
+        for host, last in (("judged", 40), ("candidate", 41)):
+            lab.add_controller(host, last)
+            self._scene.start(host, sys.executable, "-m", "bench.judges_peer", name="controller")
+            wait_listen(lab.ns(host), PORT)
 
     def play(self, fault: Fault) -> None:
         """Plant a fault, wait until it is seen, and end it."""
@@ -168,6 +191,8 @@ class Stage:
         outcome.ended_at = time.monotonic()
         settled_at = outcome.ended_at + fault.settles
         outcome.has_recovered = self._waited(lambda: self._has_recovered(outcome.ended_at, settled_at), _GONE_WITHIN)
+        if fault.ends_verdicts:
+            outcome.has_recovered &= self._waited(lambda: _equal_answers(self._status()) > 0, _ALL_GONE_WITHIN)
         outcome.lost_copies = _lost_copies(self._status()) - _lost_copies(before)
         if fault.silences_mirror:
             self._wait_for_checks(_CHECKS_TO_ASK_AGAIN)
@@ -183,8 +208,9 @@ class Stage:
 
     def end(self) -> list[Outcome]:
         """Wait until no fault is found any more, and return what became of each. That natmirror has repaired something
-        is shown for a minute."""
-        codes = {code for one in self._outcomes if not one.fault.repairs for code in one.fault.possible_codes()}
+        is shown for a minute, and that verdicts were lost, for ten."""
+        passing = [one.fault for one in self._outcomes if not (one.fault.repairs or one.fault.ends_verdicts)]
+        codes = {code for fault in passing for code in fault.possible_codes()}
         self._wait_until_well(codes, _ALL_GONE_WITHIN)
         self._read_events()
         for number, outcome in enumerate(self._outcomes):
@@ -223,7 +249,7 @@ class Stage:
             if any((one["severity"], one["affects"]) == ("failure", "production") for one in status["findings"]):
                 return False
             found = {one["code"] for one in status["findings"]}
-            return not found & codes and all(one["state"] == "up" for one in status["backends"])
+            return not found & codes and all(one["state"] in ("up", "unchecked") for one in status["backends"])
 
         wait_for(is_well, f"the end of {codes}, and the backends", timeout)
 
@@ -266,6 +292,11 @@ class Stage:
 def _repairs(status: dict[str, Any], name: str) -> int:
     """Return how often this was repaired; 0 where it is not in place now."""
     return sum(int(one["repairs"]) for one in status["machine"]["kept"] if one["name"] == name and one["in_place"])
+
+
+def _equal_answers(status: dict[str, Any]) -> int:
+    """Return how many answers of masters were equal, as the present process of the judges has counted."""
+    return sum(one["comparison"]["answers"]["equal"] for one in status["mirrors"] if one["comparison"] is not None)
 
 
 def _lost_copies(status: dict[str, Any]) -> int:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from natmirror.actions import Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.mirror.faults import MAX_OF_ONE_KIND
 from natmirror.mirror.sessions import statement_queue
-from natmirror.net.endpoint import Endpoint
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.openflow import messages
 from natmirror.openflow.comparison import judge_set, judged_connection
 from natmirror.openflow.comparison.found import nothing_found
@@ -52,9 +53,8 @@ def follow_rules(one: JudgedEngine, text: str, now: float, *paused: str) -> list
     sent = [*one.end_removed(one.leg_ids(), now), *one.follow_mirrors(one.flow_ids(), now)]
     one.prune()
     one.read_sessions(now)
-    one.judges.prune(
-        {(service.name, it.name) for service in rules.services for it in service.mirrors if it.is_compared}
-    )
+    masters = [(service.name, it) for service in rules.services for it in service.mirrors if it.is_compared]
+    one.judges.prune({(service, it.name, show(endpoint_of(it))) for service, it in masters})
     return sent
 
 
@@ -275,6 +275,32 @@ def test_a_verdict_that_is_switched_off_and_on_again_begins_anew(made: list[Reco
     ]
 
 
+@pytest.mark.parametrize("text", [ON_AGAIN, TWO])
+def test_a_mirror_with_another_address_is_another_master(text: str, made: list[RecordingJudge]) -> None:
+    one = engine(text)
+    connection, first = introduced(one)
+    other, _ = introduced(one, client=at("10.10.0.99", 40_001), features=_features(99))
+    first.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    assert one.comparisons.since("openflow", "master", show(MASTER), 0.0).tables.sessions == 2
+    follow_rules(one, text.replace("10.20.0.13", "10.20.0.17"), connection.now)
+    assert not one.comparisons.since("openflow", "master", show(MASTER), 0.0).has_begun
+    connection.from_client("PA", packet_in(1))
+    moved = _Of(connection, at("10.20.0.17", 6653))
+    moved.take()
+    moved.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    connection.from_client("PA", packet_in(2))
+    found = one.comparisons.since("openflow", "master", show(moved.endpoint), 0.0)
+    assert (found.has_begun, found.tables.sessions, found.window.sessions_ended) == (True, 1, 0)
+    lines = [line for judge in made for line in judge.of("joined", "removed", "from_master")]
+    assert lines.count(("joined", "master", 7.0)) == 3, "two at the former address"
+    assert lines.count(("from_master", "master", "flow_mod", 71)) == 1
+    assert lines.count(("removed", "master")) == (2 if text == TWO else 0), "else the whole judge ends"
+    assert not any(is_fault for judge in made for *_, is_fault in judge.of("ended"))
+    for ended in (connection, other):
+        ended.from_client("RA")
+    assert _used(one) == 0
+
+
 def test_a_master_that_is_added_is_judged_and_is_missed_until_it_has_a_session(made: list[RecordingJudge]) -> None:
     one = engine(AGAIN)
     connection, _ = introduced(one)
@@ -431,11 +457,43 @@ def test_what_a_full_queue_leaves_out_is_said(made: list[RecordingJudge], monkey
     assert log.count("lost") >= 1
     assert log[-2:] == ["from_switch", "told"], "what has room again is said again"
     assert log.count("from_switch") < 10
-    assert connection.engine.statements.left_out > 0
+    sums = connection.judged.comparisons.get("openflow", "master")
+    assert sums is not None
+    tables = sums.since(0.0).tables
+    assert (tables.left_out, tables.lacked_memory) == (1, 0)
+    counters = connection.engine.snapshot(connection.now)["counters"]
+    assert counters[EngineCounter.VERDICT_MESSAGES_LEFT_OUT] == 20 - log.count("from_switch") - log.count("told")
     connection.from_backend("A")
     master.take()
     assert [kind for kind, *_ in master.messages()].count(Type.PACKET_IN) == 10
     assert not_followed(connection.judged) == {}
+
+
+class _ShortMemory:
+    """Has no memory for messages."""
+
+    def take(self, holder: int, count: int) -> bool:
+        return False
+
+    def take_urgently(self, holder: int, count: int) -> bool:
+        return True
+
+    def give(self, holder: int, count: int) -> None:
+        """Keep no count."""
+
+
+def test_what_is_left_out_because_memory_is_short_is_said_to_be(
+    made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = engine(ON)
+    connection, _ = introduced(one)
+    with monkeypatch.context() as short:
+        short.setattr(one.statements, "_memory", _ShortMemory())
+        connection.from_client("PA", packet_in(1))
+    [judge] = made
+    assert judge.of("from_switch", "lost") == [("lost",)]
+    tables = one.comparisons.since("openflow", "master", show(MASTER), 0.0).tables
+    assert (tables.left_out, tables.lacked_memory) == (0, 1)
 
 
 def test_a_queue_without_room_for_what_cannot_be_left_out_is_closed(

@@ -10,6 +10,8 @@ from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.messages import V13
 from tests.helpers.comparison import frame, packet_in
 
+ADDRESS, OTHER = "10.20.0.13:6653", "10.20.0.15:6653"
+
 
 class _Fed:
     def __init__(self) -> None:
@@ -23,10 +25,10 @@ class _Fed:
     def say(self, kind: StatementKind, at: float, data: bytes = b"", *, number: int = 1, flag: bool = False) -> None:
         self.judges.push([head(kind, number, at, len(data), flag=flag), data])
 
-    def open(self, at: float = 0.0, number: int = 1) -> None:
+    def open(self, at: float = 0.0, number: int = 1, address: str = ADDRESS) -> None:
         beginning = {"service": "openflow", "client": "10.10.0.11:40001", "holder": "10.10.0.11"}
         self.say(StatementKind.OPENED, at, encode({**beginning, "version": V13, "is_late": False}), number=number)
-        self.say(StatementKind.NAMED, at, encode({"mirror": "master"}), number=number)
+        self.say(StatementKind.NAMED, at, encode({"mirror": "master", "address": address}), number=number)
 
     def work(self, now: float) -> None:
         while self.judges.step(now):
@@ -41,15 +43,33 @@ def one() -> _Fed:
 def test_a_connection_is_counted_until_it_is_closed(one: _Fed) -> None:
     one.open()
     one.work(0.0)
-    found = one.comparisons.since("openflow", "master", 0.0)
+    found = one.comparisons.since("openflow", "master", ADDRESS, 0.0)
     assert found.tables.connections == 1
     one.say(StatementKind.CLOSED, 1.0, flag=True)
     one.work(1.0)
-    assert one.comparisons.since("openflow", "master", 0.0).tables.connections == 0
-    one.judges.prune([("openflow", "master")])
+    assert one.comparisons.since("openflow", "master", ADDRESS, 0.0).tables.connections == 0
+    one.judges.prune([("openflow", "master", ADDRESS)])
     assert one.memory.used > 0
     one.judges.prune([])
     assert (one.memory.used, one.memory.holders) == (0, 0)
+
+
+def test_a_master_at_another_address_begins_anew(one: _Fed) -> None:
+    one.open()
+    one.open(number=2)
+    one.say(StatementKind.REMOVED, 1.0)
+    one.say(StatementKind.NAMED, 1.0, encode({"mirror": "master", "address": OTHER}))
+    one.work(1.0)
+    one.judges.prune([("openflow", "master", ADDRESS)])
+    assert one.comparisons.since("openflow", "master", OTHER, 0.0).tables.connections == 1, "it is just becoming known"
+    assert not one.comparisons.since("openflow", "master", ADDRESS, 0.0).has_begun
+    for number in (1, 2):
+        one.say(StatementKind.CLOSED, 2.0, number=number, flag=True)
+    one.work(2.0)
+    one.judges.prune([("openflow", "master", OTHER)])
+    assert one.memory.used > 0
+    one.judges.prune([("openflow", "master", ADDRESS)])
+    assert (one.memory.used, one.memory.holders, one.faults) == (0, 0, [])
 
 
 def test_statements_about_other_processes_connections_are_nothing(one: _Fed) -> None:
@@ -66,7 +86,7 @@ def test_a_statement_that_cannot_be_ends_one_judgement(one: _Fed) -> None:
     one.work(1.0)
     [fault] = one.faults
     assert isinstance(fault, ValueError)
-    assert dict(one.comparisons.since("openflow", "master", 0.0).tables.not_followed) == {"internal-error": 1}
+    assert dict(one.comparisons.since("openflow", "master", ADDRESS, 0.0).tables.not_followed) == {"internal-error": 1}
 
 
 def test_what_comes_too_quickly_is_not_read(one: _Fed, monkeypatch: pytest.MonkeyPatch) -> None:

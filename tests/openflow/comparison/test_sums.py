@@ -27,6 +27,8 @@ from tests.helpers.compared import (
     unasked,
 )
 
+ADDRESS, OTHER = "10.20.0.13:6653", "10.20.0.15:6653"
+
 
 def test_answers_are_counted_by_result_and_reason() -> None:
     made = sums()
@@ -165,7 +167,7 @@ def test_the_sums_since_the_start_are_those_of_metrics() -> None:
 def test_memory_is_bounded_on_the_account_and_given_back() -> None:
     budget = Budget()
     comparisons = Comparisons(budget)
-    made = comparisons.of_master("openflow", "candidate", 0.0)
+    made = comparisons.of_master("openflow", "candidate", ADDRESS, 0.0)
     switches = [made.of_switch(str(number)) for number in range(50)]
     for at in range(0, 100_000, 10):
         name = f"field{at % 3000}"
@@ -180,12 +182,12 @@ def test_memory_is_bounded_on_the_account_and_given_back() -> None:
         switch.close(100_000.0)
     comparisons.forget("openflow", "candidate")
     assert budget.used == 0
-    nothing = comparisons.since("openflow", "candidate", 7.0)
+    nothing = comparisons.since("openflow", "candidate", ADDRESS, 7.0)
     assert nothing is not None and nothing.window.begins_at == 7.0
 
 
 def test_without_memory_answers_are_still_counted() -> None:
-    made = MasterSums(Budget(0), 0.0)
+    made = MasterSums(Budget(0), ADDRESS, 0.0)
     switch = made.of_switch("a")
     for at in range(0, 2000, 10):
         answer(switch, differs(MISSING, at=float(at), fields=ARP), equal(float(at), IP))
@@ -201,7 +203,7 @@ def test_without_memory_answers_are_still_counted() -> None:
 def test_what_is_reported_after_the_end_takes_no_memory() -> None:
     budget = Budget()
     comparisons = Comparisons(budget)
-    switch = comparisons.of_master("openflow", "candidate", 0.0).of_switch("a")
+    switch = comparisons.of_master("openflow", "candidate", ADDRESS, 0.0).of_switch("a")
     switch.close(5.0)
     comparisons.forget("openflow", "candidate")
     answer(switch, differs(MISSING, at=6.0), equal(6.0, IP))
@@ -214,14 +216,31 @@ def test_what_is_reported_after_the_end_takes_no_memory() -> None:
     assert budget.used == 0
 
 
+def test_at_another_address_is_another_program() -> None:
+    budget = Budget()
+    comparisons = Comparisons(budget)
+    late, switch = [comparisons.of_master("openflow", "candidate", ADDRESS, 0.0).of_switch(name) for name in "ab"]
+    answer(switch, differs(MISSING, at=5.0, fields=ARP))
+    assert comparisons.of_master("openflow", "candidate", ADDRESS, 6.0).since(0.0).signatures
+    moved = comparisons.of_master("openflow", "candidate", OTHER, 7.0)
+    assert (moved.since(0.0).began_at, moved.since(0.0).signatures, moved.has_switches) == (7.0, [], False)
+    answer(late, differs(MISSING, at=8.0, fields=ARP))
+    assert budget.used == moved.held == comparisons.held
+    for one in (late, switch):
+        one.close(9.0)
+    assert budget.used == moved.held
+    assert not comparisons.since("openflow", "candidate", ADDRESS, 0.0).has_begun
+    assert comparisons.since("openflow", "candidate", OTHER, 0.0).has_begun
+
+
 def test_sums_that_are_forgotten_leave_no_reference_cycle() -> None:
     comparisons = Comparisons(Budget())
     gc.collect()
     gc.disable()
     try:
-        switch = comparisons.of_master("openflow", "candidate", 0.0).of_switch("a")
+        switch = comparisons.of_master("openflow", "candidate", ADDRESS, 0.0).of_switch("a")
         answer(switch, differs(MISSING, at=6.0), equal(6.0, IP))
-        found = comparisons.since("openflow", "candidate", 0.0)
+        found = comparisons.since("openflow", "candidate", ADDRESS, 0.0)
         switch.close(7.0)
         comparisons.forget("openflow", "candidate")
         del switch, found

@@ -55,6 +55,14 @@ def test_a_lack_of_memory_names_the_key_to_raise() -> None:
     assert any(note.startswith(text) for note in judge(made.since(21.0), None, Limits()).notes)
 
 
+def test_messages_that_were_left_out_are_no_lack_of_memory() -> None:
+    made, switch = compared()
+    switch.left_out_at = 20.0
+    [note] = judge(made.since(0.0), None, Limits()).notes
+    assert note.startswith("the process that compares was behind, and left out messages of 1 connection of a switch:")
+    assert judge(made.since(21.0), None, Limits()).notes == []
+
+
 def test_enough_equal_answers_agree() -> None:
     made, _ = compared()
     found = verdict(made)
