@@ -14,7 +14,6 @@
 #define NONE 0xffffffffu
 #define PUT_BACK_AT_ONCE 256
 #define CLIENT_ROWS 4096
-#define CACHE_LINE 64
 #define HALF_OPEN_SHARE 4 /* at most one row in four is for half open connections */
 
 /* Rows in the order in which they entered the list. */
@@ -22,14 +21,8 @@ typedef struct {
     uint32_t oldest, newest, count;
 } list;
 
-/* A row of the table. It begins a cache line, and so does not reach into one more. */
-typedef struct {
-    _Alignas(CACHE_LINE) nm_flow flow;
-} row;
-
 struct nm_flows {
-    void *memory; /* the rows' */
-    row *rows;
+    nm_flow *rows;
     uint32_t *orig;  /* heads of chains, by the hash of client and service */
     uint32_t *reply; /* heads of chains, by the hash of backend and client */
     uint32_t *free;  /* a stack of row numbers */
@@ -82,7 +75,7 @@ static void unlink_from(nm_flows *flows, index_kind kind, nm_flow *flow)
 {
     uint32_t *link = head_of_flow(flows, kind, flow);
     while (*link != flow->id)
-        link = next_of(&flows->rows[*link].flow, kind);
+        link = next_of(&flows->rows[*link], kind);
     *link = *next_of(flow, kind);
 }
 
@@ -94,7 +87,7 @@ static inline __attribute__((always_inline)) nm_flow *find(nm_flows *flows, inde
     size_t address = address_len(family);
     uint32_t at = *head_of(flows, kind, family, src, sport, dst, dport);
     while (at != NONE) {
-        nm_flow *flow = &flows->rows[at].flow;
+        nm_flow *flow = &flows->rows[at];
         int is_orig = kind == BY_CLIENT;
         if ((is_orig ? flow->client_port : flow->backend_port) == sport &&
             (is_orig ? flow->service_port : flow->client_port) == dport && flow->family == family &&
@@ -108,7 +101,7 @@ static inline __attribute__((always_inline)) nm_flow *find(nm_flows *flows, inde
 
 static void free_parts(nm_flows *flows)
 {
-    free(flows->memory);
+    free(flows->rows);
     free(flows->orig);
     free(flows->reply);
     free(flows->free);
@@ -125,14 +118,13 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key, nm_plan *plan)
         return NULL;
     while (buckets < max_flows && buckets < 1u << 30)
         buckets <<= 1;
-    flows->memory = calloc(max_flows + (size_t)1, sizeof *flows->rows);
-    flows->rows = (row *)(((uintptr_t)flows->memory + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    flows->rows = calloc(max_flows, sizeof *flows->rows);
     flows->orig = malloc(buckets * sizeof *flows->orig);
     flows->reply = malloc(buckets * sizeof *flows->reply);
     flows->free = malloc(max_flows * sizeof *flows->free);
     flows->heap.places = malloc(max_flows * sizeof *flows->heap.places);
     flows->clients = nm_clients_new(max_flows, key);
-    if (!flows->memory || !flows->orig || !flows->reply || !flows->free || !flows->heap.places || !flows->clients) {
+    if (!flows->rows || !flows->orig || !flows->reply || !flows->free || !flows->heap.places || !flows->clients) {
         free_parts(flows);
         return NULL;
     }
@@ -178,7 +170,7 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
     uint32_t id = flows->free[--flows->free_count];
     if (id >= flows->used_count)
         flows->used_count = id + 1;
-    nm_flow *flow = &flows->rows[id].flow;
+    nm_flow *flow = &flows->rows[id];
     memset(flow, 0, sizeof *flow);
     flow->id = id;
     flow->family = family;
@@ -224,8 +216,8 @@ static void leave(nm_flows *flows, nm_flow *flow)
         return;
     if (flow->flags & NM_FLOW_CLOSED)
         count_closed(flows, flow, (uint32_t)-1);
-    *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].flow.newer) = flow->newer;
-    *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].flow.older) = flow->older;
+    *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
+    *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
     list->count--;
     flow->flags &= (uint32_t)~(NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE);
 }
@@ -241,7 +233,7 @@ static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
     list *list = list_of(flows, flow);
     flow->older = list->newest;
     flow->newer = NONE;
-    *(list->newest == NONE ? &list->oldest : &flows->rows[list->newest].flow.newer) = flow->id;
+    *(list->newest == NONE ? &list->oldest : &flows->rows[list->newest].newer) = flow->id;
     list->newest = flow->id;
     list->count++;
 }
@@ -360,7 +352,7 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow)
 static nm_flow *oldest_half_open(nm_flows *flows)
 {
     while (flows->half_open.oldest != NONE) {
-        nm_flow *flow = &flows->rows[flows->half_open.oldest].flow;
+        nm_flow *flow = &flows->rows[flows->half_open.oldest];
         if (nm_flow_is_half_open(flow))
             return flow;
         leave(flows, flow); /* its binding has become certain meanwhile */
@@ -381,7 +373,7 @@ static double deadline(const nm_flows *flows, const nm_flow *flow)
 static nm_flow *longest_idle(nm_flows *flows, double now)
 {
     for (int i = 0; i < PUT_BACK_AT_ONCE && flows->idle.oldest != NONE; i++) {
-        nm_flow *flow = &flows->rows[flows->idle.oldest].flow;
+        nm_flow *flow = &flows->rows[flows->idle.oldest];
         if (deadline(flows, flow) <= now)
             return flow;
         leave(flows, flow); /* a packet has passed since */
@@ -400,7 +392,7 @@ nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now)
     if (flows->free_count)
         return NULL;
     if (flows->closed.oldest != NONE)
-        return &flows->rows[flows->closed.oldest].flow;
+        return &flows->rows[flows->closed.oldest];
     nm_flow *flow = oldest_half_open(flows);
     return flow ? flow : longest_idle(flows, now);
 }
@@ -435,14 +427,14 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
 
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id)
 {
-    return id < flows->used_count && flows->rows[id].flow.family ? &flows->rows[id].flow : NULL;
+    return id < flows->used_count && flows->rows[id].family ? &flows->rows[id] : NULL;
 }
 
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max)
 {
     uint32_t count = 0;
     for (uint32_t id = first; id < flows->used_count && count < max; id++)
-        if (flows->rows[id].flow.family)
+        if (flows->rows[id].family)
             ids[count++] = id;
     return count;
 }
@@ -452,7 +444,7 @@ uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are
     uint32_t count = 0;
     *is_cut = flows->used_count > CLIENT_ROWS;
     for (uint32_t id = 0; id < flows->used_count && id < CLIENT_ROWS; id++) {
-        const nm_flow *flow = &flows->rows[id].flow;
+        const nm_flow *flow = &flows->rows[id];
         if (flow->family != 4 || flow->flags & NM_FLOW_DIRECT || flow->sharing & NM_GUEST)
             continue;
         uint32_t at = 0;
@@ -499,7 +491,7 @@ void nm_flows_add_up(const nm_flows *flows, nm_account_sums *sums, uint32_t coun
                      uint32_t service_count)
 {
     for (uint32_t id = 0; id < flows->used_count; id++) {
-        const nm_flow *flow = &flows->rows[id].flow;
+        const nm_flow *flow = &flows->rows[id];
         if (!flow->family || flow->account >= count)
             continue;
         sums[flow->account].client_bytes += nm_flow_client_bytes(flow);
@@ -516,7 +508,7 @@ void nm_flows_traffic(const nm_flows *flows, nm_traffic *traffic, uint32_t count
     for (uint32_t i = 0; i < count; i++)
         traffic[i] = i < flows->plan->service_count ? flows->plan->services[i].removed : (nm_traffic){0};
     for (uint32_t id = 0; id < flows->used_count; id++) {
-        const nm_flow *flow = &flows->rows[id].flow;
+        const nm_flow *flow = &flows->rows[id];
         if (flow->family && flow->service_id < count)
             add_traffic(&traffic[flow->service_id], flow);
     }
@@ -570,7 +562,7 @@ nm_flow *nm_flows_due(nm_flows *flows, double now)
 {
     for (int i = 0; i < PUT_BACK_AT_ONCE && nm_heap_is_due(&flows->heap, now); i++) {
         nm_due *due = flows->heap.places[0];
-        nm_flow *flow = &flows->rows[due->id].flow;
+        nm_flow *flow = &flows->rows[due->id];
         double until = deadline(flows, flow);
         if (until <= now)
             return flow;

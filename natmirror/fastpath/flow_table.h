@@ -100,18 +100,8 @@ typedef struct {
 } nm_looked;
 
 typedef struct {
-    /* What sums over all flows read, in two cache lines: of thousands of rows, few are in a cache. */
-    nm_half orig;          /* client to service */
-    nm_half reply;         /* backend to client */
-    uint8_t family;        /* 4 or 6 */
-    uint8_t state;         /* NM_STATE_* */
-    uint8_t sharing;       /* NM_PINNED | NM_ANNOUNCED | NM_GUEST */
-    uint8_t counted;       /* NM_COUNTED_*: what it counts as, among its client's connections */
-    uint32_t flags;        /* NM_FLOW_* */
-    uint16_t service_id;   /* index of nm_plan.services */
-    uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
-    uint32_t account;      /* the ledger's account that its client's bytes count in; 0: none */
-
+    nm_half orig;  /* client to service */
+    nm_half reply; /* backend to client */
     double created_at;
     double seen_at;
     double came_at; /* when the last packet came, whether it refreshes the flow or not */
@@ -121,6 +111,14 @@ typedef struct {
     uint16_t client_port;
     uint16_t service_port;
     uint16_t backend_port;
+    uint8_t family;        /* 4 or 6 */
+    uint8_t state;         /* NM_STATE_* */
+    uint8_t sharing;       /* NM_PINNED | NM_ANNOUNCED | NM_GUEST */
+    uint8_t counted;       /* NM_COUNTED_*: what it counts as, among its client's connections */
+    uint32_t flags;        /* NM_FLOW_* */
+    uint16_t service_id;   /* index of nm_plan.services */
+    uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
+    uint32_t account;      /* the ledger's account that its client's bytes count in; 0: none */
     uint32_t shown;        /* NM_FLOW_THROTTLED: the right edge of the window that the client has seen */
     uint32_t iss;          /* the client's initial sequence number, where its SYN was seen */
     nm_due due;            /* when it expires, unless a packet passes before */

@@ -29,8 +29,6 @@
 #define NM_SOURCE_MESSAGES 1 /* messages that Python composes; the mirror's answers go into nm_gear.read */
 
 typedef struct {
-    /* What sums over all legs read, in two cache lines, up to the first mark: of thousands of rows, few are in a
-     * cache. */
     uint8_t mirror[16];
     uint8_t local[16];
     uint16_t mirror_port;
@@ -40,18 +38,8 @@ typedef struct {
     uint8_t scale;  /* shift of the mirror's windows */
     uint8_t source; /* NM_SOURCE_*: the origin of its bytes */
     uint32_t seq_offset; /* added to the leg's own numbers, below, it gives those on the wire */
-    uint32_t snd_una, snd_nxt, snd_max; /* first unacknowledged, next to send, one past the highest ever sent */
-    uint32_t flow_id;      /* the client's connection */
-    uint32_t mark_count;   /* of mark_at and mark_end, below */
-    uint64_t client_bytes; /* all bytes of the client, once flow_id is NM_NO_FLOW */
-    uint64_t before_bytes; /* the bytes of the client that count but lie before the leg's first one */
-    uint64_t sent_bytes, acked_bytes, consumed_bytes;
-    uint32_t retransmits, timeouts;
-    double srtt;
-    uint16_t mirror_id; /* the mirror whose sums include the leg */
-    double mark_at[NM_MARKS];
-    uint32_t mark_end[NM_MARKS]; /* bytes before this number have been buffered since mark_at */
 
+    uint32_t snd_una, snd_nxt, snd_max; /* first unacknowledged, next to send, one past the highest ever sent */
     uint32_t window, max_window;
     uint32_t buffer_seq; /* number of the first buffered byte */
     uint32_t buffered;   /* bytes */
@@ -60,8 +48,8 @@ typedef struct {
 
     uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* natmirror/tcp/congestion.py */
     uint32_t sample_end;
-    double sample_at, rto, rttvar; /* these and srtt: natmirror/tcp/retransmit_timer.py */
-    double rto_at;                 /* when the retransmission timer expires; infinity: it is off */
+    double sample_at, rto, srtt, rttvar; /* natmirror/tcp/retransmit_timer.py */
+    double rto_at;                       /* when the retransmission timer expires; infinity: it is off */
     double progress_at, sent_at, heard_at, written_at;
     double stall_timeout, idle_timeout; /* infinity: none */
     double widen_at; /* when mss becomes full_mss; infinity: it is */
@@ -69,9 +57,19 @@ typedef struct {
     uint32_t rcv_nxt;
     double ack_at;  /* when the delayed acknowledgement is due; infinity: none is */
     double more_at; /* when to send the data that exceeded the limit of one call; infinity: none is left */
+    uint64_t sent_bytes, acked_bytes, consumed_bytes;
+    uint32_t retransmits, timeouts;
 
     nm_ring ring;
+    double mark_at[NM_MARKS];
+    uint32_t mark_end[NM_MARKS]; /* bytes before this number have been buffered since mark_at */
+    uint32_t mark_count;
+
     nm_due due;
+    uint64_t client_bytes; /* all bytes of the client, once flow_id is NM_NO_FLOW */
+    uint64_t before_bytes; /* the bytes of the client that count but lie before the leg's first one */
+    uint32_t flow_id;      /* the client's connection */
+    uint16_t mirror_id;    /* the mirror whose sums include the leg */
     uint32_t reader;       /* NM_SOURCE_MESSAGES: the number of the reader of the mirror's data in nm_gear.read */
     uint32_t id;           /* index in the table; free again after nm_leg_remove() */
     uint32_t next_in_bucket;

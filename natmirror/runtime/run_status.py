@@ -18,7 +18,7 @@ from natmirror.nat.services import BackendCounts
 from natmirror.rules import OverrideKind
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import HANGS, ChoreFailure
-from natmirror.runtime.engine_sums import EngineSums, Summed
+from natmirror.runtime.engine_sums import Summed
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.mirror_watch import MirrorView
@@ -40,15 +40,14 @@ from natmirror.threads import processor_seconds
 
 
 class RunStatus:
-    """The state of a run as values for JSON, for the API's threads and the main thread. ``engines`` has the sums of
-    ``workers``, ``log`` returns the log's counters, ``failing_chores`` the chores that fail, ``loaded_rules`` the rules
-    in short, ``costs`` what interruptions would cost."""
+    """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
+    counters, ``failing_chores`` the chores that fail, ``loaded_rules`` the rules in short, ``costs`` what interruptions
+    would cost."""
 
     def __init__(
         self,
         rules_path: str,
         workers: Sequence[Worker],
-        engines: EngineSums,
         backends: BackendControl,
         overrides: OverrideControl,
         member: PairMember,
@@ -63,7 +62,6 @@ class RunStatus:
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
-        self._engines = engines
         self._backends = backends
         self._overrides = overrides
         self._member = member
@@ -78,7 +76,7 @@ class RunStatus:
 
     def names(self) -> Names:
         """Return the names of services, backends and mirrors, also of removed ones that still have connections."""
-        return names_in([self._engines.fresh().sums])
+        return names_in([self._maintenance.sums.fresh().sums])
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
@@ -117,7 +115,7 @@ class RunStatus:
 
     def sums(self) -> RunSums:
         """Return the counters of all threads together, as they are now, and the state of each backend and mirror."""
-        return self._with_states(self._engines.fresh())
+        return self._with_states(self._maintenance.sums.fresh())
 
     def _with_states(self, summed: Summed) -> RunSums:
         whole, states, recent = summed.sums, self._backends.states(), self._maintenance.recent
@@ -155,7 +153,7 @@ class RunStatus:
         return f"{seen.sums['flows']} flows, {legs} legs, {words}"
 
     def _observe(self) -> Observed:
-        summed = self._engines.recent()
+        summed = self._maintenance.sums.recent()
         return Observed(
             *(summed.wall, self._with_states(summed), self._findings.show(), self._failing_chores()),
             *(self._loaded_rules(), self._member.health()),

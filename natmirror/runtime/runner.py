@@ -156,7 +156,7 @@ class Runner:
         ]
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
-            *(rules.path, self._workers, self._maintenance.sums, self._backends, self._overrides),
+            *(rules.path, self._workers, self._backends, self._overrides),
             *(self.member, self._maintenance, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,

@@ -51,7 +51,6 @@ from tests.helpers.siphash import siphash
 from tests.helpers.support import C1, CLIENT, SERVICE, at, packet, track
 
 KEY = bytes(range(16))
-CACHE_LINE = 64
 PREROUTING, FORWARD, OUTPUT = 0, 2, 3
 HALF_FIELDS = ("bytes", "packets", "end", "ack", "edge", "scale", "flags")
 ELSEWHERE = at("192.0.2.9", 9)
@@ -355,22 +354,6 @@ def test_a_row_is_small() -> None:
     from natmirror._ffi import ffi
 
     assert ffi.sizeof("nm_flow") <= 512
-
-
-def test_sums_over_rows_read_two_cache_lines_of_each() -> None:
-    flow, leg = (dict(ffi.typeof(name).fields) for name in ("nm_flow", "nm_leg"))
-    read_of_flow = ("orig", "reply", "family", "state", "sharing", "flags", "service_id", "account")
-    assert all(flow[name].offset < flow["created_at"].offset for name in read_of_flow)
-    assert flow["created_at"].offset <= 2 * CACHE_LINE
-    one = gear()
-    _plan = planned(one)  # the gear does not keep it
-    rows = [one.flows.insert(at("10.10.0.1", port), 0, 0) for port in (1, 2)]
-    assert [int(ffi.cast("uintptr_t", row)) % CACHE_LINE for row in rows] == [0, 0]
-
-    read_of_leg = ("family", "flags", "source", "snd_una", "snd_nxt", "flow_id", "client_bytes", "before_bytes")
-    read_of_leg += ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts", "srtt", "mirror_id")
-    assert all(leg[name].offset < leg["mark_at"].offset for name in (*read_of_leg, "mark_count"))
-    assert leg["mark_at"].offset <= 2 * CACHE_LINE
 
 
 # SipHash
