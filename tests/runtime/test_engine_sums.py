@@ -8,8 +8,8 @@ import pytest
 
 from natmirror.engine.shown import Snapshot
 from natmirror.runtime.engine_sums import EngineSums
-from tests.helpers.clock import Clock
 from tests.helpers.client_connection import engine
+from tests.helpers.clock import Clock
 
 WALL = 1_800_000_000.0
 
