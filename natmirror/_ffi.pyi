@@ -185,6 +185,7 @@ class _Lib:
     NM_BREAK_SILENCE: float
     NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
+    NM_SHED_TIME: float
     NM_STRAYS_BURST: float
     NM_STRAYS_RATE: float
     NM_TURNS_AMPLE: float

@@ -83,7 +83,8 @@ typedef struct {
     nm_translation translation;
     const double *begin_at; /* for each account: when copies of its flows may begin again; in the caller's memory */
     uint32_t begin_count;   /* accounts; later ones have no copies that wait */
-    uint32_t is_swamped; /* more packets wait than two batches have: strays pass as far as their senders may send them */
+    uint32_t is_swamped;  /* more packets wait than two batches have */
+    double sheds_until;   /* strays pass as far as their senders may send them before this time */
     uint32_t unseen; /* times that packets have passed a watch queue unseen */
     nm_counters counters;
 } nm_gear;

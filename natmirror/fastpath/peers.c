@@ -3,7 +3,10 @@
 
 int nm_is_shed(nm_gear *gear, const uint8_t *client, int is_refused, double now)
 {
-    return gear->is_swamped && !nm_turn_pass_stray(nm_turns_of(gear->turns, client, NULL, now), is_refused);
+    if (now >= gear->sheds_until || nm_turn_pass_stray(nm_turns_of(gear->turns, client, NULL, now), is_refused))
+        return 0;
+    gear->sheds_until = now + NM_SHED_TIME;
+    return 1;
 }
 
 int nm_sheds_repetition(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now)

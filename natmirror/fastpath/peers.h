@@ -11,8 +11,8 @@
 /* Return the bucket of a packet's peer: the mirror's or all backends' for its client, or else its sender's. */
 nm_bucket *nm_peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
                       int is_orig, double now);
-/* Return whether to drop a client's stray: the thread is swamped, and the client has sent more of them than it may.
- * is_refused: the packet was refused a turn before. */
+/* Return whether to drop a client's stray: the thread sheds strays, and the client has sent more of them than it may. Then
+ * the thread goes on shedding them. is_refused: the packet was refused a turn before. */
 int nm_is_shed(nm_gear *gear, const uint8_t *client, int is_refused, double now);
 /* Return whether a client's packet of an established flow is dropped for the same reason, and count it: all its data is
  * acknowledged, so that the backend would only acknowledge it once more. */

@@ -361,6 +361,7 @@ class GearRow(Protocol):
     begin_at: Array[float]
     begin_count: int
     is_swamped: int
+    sheds_until: float
     unseen: int
     counters: CountersRow
 

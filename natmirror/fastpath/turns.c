@@ -15,7 +15,7 @@ struct nm_bucket {
     uint64_t is_used;
     double at;   /* when `left` was right */
     double left; /* tokens */
-    double strays; /* that pass while the thread is swamped */
+    double strays; /* that pass while the thread sheds them */
     uint64_t refused;
     uint32_t surcharge; /* tokens */
 };

@@ -20,9 +20,11 @@
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
  * them. Strays cost no peer its last turns, as anyone can send them in its name.
  *
- * While the thread is swamped, a peer's strays pass only as far as it has tokens of a kind of their own for them. Each that
- * passes takes the thread as long as any packet, and its answer again, so that a stop of some milliseconds, while another
- * program has the core, would take several times as long to make up for. As long as the thread keeps up, all pass.
+ * Once the thread is swamped, it sheds strays: a peer's pass only as far as it has tokens of a kind of their own for them.
+ * Each that passes takes the thread as long as any packet, and its answer again, so that a stop of some milliseconds, while
+ * another program has the core, would take several times as long to make up for. The thread sheds strays until none was
+ * dropped for NM_SHED_TIME, not only until the packets that wait are few again: else a flood that is just too much for it
+ * would always keep about two batches waiting. As long as it keeps up with all packets, all strays pass.
  *
  * All connections of a peer have one bucket, so their number gains it nothing. The table has a fixed size; where it is
  * crowded, the fullest bucket gives way, whose peer has the least to lose and gets a full one with its next packet: a
@@ -44,8 +46,9 @@
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
 #define NM_TURNS_AMPLE 2000.0 /* a peer with so many left has no surcharge because the thread is swamped */
 #define NM_TURNS_STEADY 12.0  /* strays leave so many beside these: three packets take the thread 150 us */
-#define NM_STRAYS_RATE 5000.0 /* strays of a peer that pass each second while the thread is swamped */
+#define NM_STRAYS_RATE 5000.0 /* strays of a peer that pass each second while the thread sheds them */
 #define NM_STRAYS_BURST 1000.0 /* of these, at once */
+#define NM_SHED_TIME 1.0 /* seconds for which the thread sheds strays after it was swamped, or has dropped one */
 #define NM_TURNS_SURCHARGE 36 /* tokens, at most: with it, a peer has 250 turns of others a second */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
@@ -75,7 +78,7 @@ int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped);
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);
-/* Return whether a stray of this peer passes while the thread is swamped. If not, it counts as a refusal, unless it
+/* Return whether a stray of this peer passes while the thread sheds them. If not, it counts as a refusal, unless it
  * is_refused a turn already. */
 int nm_turn_pass_stray(nm_bucket *peer, int is_refused);
 

@@ -54,10 +54,13 @@ class _Stream:
             self.known_until = now - GRACE
 
     def work(self, until: float) -> None:
-        """Let judges work for a while."""
+        """Let judges work for a while. After each step whatever waits for the processor gets it: the scheduler gives
+        a turn to each process that waits, however little it may have, and ends the turn at its next tick only, after
+        1 to 10 ms (sched(7), "SCHED_IDLE"; the kernel's CONFIG_HZ)."""
         self.has_work = True
         while self.has_work and time.monotonic() < until:
             self.has_work = self.judges.step(self.known_until)
+            os.sched_yield()
 
 
 class JudgingLoop:

@@ -181,6 +181,8 @@ static void note_backlog(nl_loop *loop, int count)
     uint32_t *full = &loop->full_batches[loop->current];
     *full = count == NQ_BATCH ? *full + 1 : 0;
     loop->gear->is_swamped = *full >= SWAMPED;
+    if (loop->gear->is_swamped)
+        loop->gear->sheds_until = nl_clock() + NM_SHED_TIME;
 }
 
 /* Receive a batch from the next queue that has packets, round-robin. Return the number of packets, 0 where no queue has

@@ -500,9 +500,14 @@ def test_many_addresses_share_a_table_of_bounded_size() -> None:
     assert one.snapshot(NOW)["packets_over_limit"] == {}
 
 
-# Strays while the thread is swamped
+# Strays while the thread sheds them
 
 STRAYS = int(lib.NM_STRAYS_BURST)
+
+
+def shed(one: Engine, now: float = NOW) -> None:
+    """Have the engine shed strays, as the loop does while the thread is swamped."""
+    one.gear.sheds_until = now + lib.NM_SHED_TIME
 
 
 def stray(number: int, letters: str = "A", data: bytes = b"") -> bytes:
@@ -518,39 +523,51 @@ def passed(one: Engine, packets: Iterable[bytes], now: float = NOW) -> int:
 
 
 @pytest.mark.parametrize("letters", ["A", "R", "FA"])
-def test_strays_beyond_a_clients_part_are_dropped_only_while_the_thread_is_swamped(letters: str) -> None:
+def test_strays_beyond_a_clients_part_are_dropped_only_while_the_thread_sheds_them(letters: str) -> None:
     one = engine()
     count = 3 * STRAYS
     assert passed(one, (stray(number, letters) for number in range(count))) == count
-    one.gear.is_swamped = 1
+    shed(one)
     assert passed(one, (stray(number, letters) for number in range(count))) == STRAYS
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: count - STRAYS}
     assert one.snapshot(NOW)["counters"][EngineCounter.PACKETS_WITHOUT_FLOW] == count + STRAYS
     refusals = one.take_refusals()
     assert refusals is not None and (refusals.packets, refusals.address) == (count - STRAYS, bytes((10, 10, 0, 66)))
     assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == lib.NM_STRAYS_RATE / 10
-    one.gear.is_swamped = 0
-    assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == count
+    over = NOW + 0.1 + lib.NM_SHED_TIME
+    assert passed(one, (stray(number, letters) for number in range(count)), over) == count
+
+
+def test_strays_are_shed_as_long_as_a_flood_of_them_lasts() -> None:
+    """Otherwise all of them pass again whenever less than two batches wait, until two batches wait."""
+    one, rate, seconds = engine(), 4 * int(lib.NM_STRAYS_RATE), 5
+    shed(one)
+    flood = (passed(one, [stray(number)], NOW + number / rate) for number in range(rate * seconds))
+    assert sum(flood) == pytest.approx(STRAYS + seconds * lib.NM_STRAYS_RATE, abs=1)
+    few = int(lib.NM_STRAYS_RATE) // 2
+    gentle = (passed(one, [stray(number)], NOW + seconds + number / few) for number in range(2 * few))
+    assert sum(gentle) == 2 * few
+    assert passed(one, (stray(number) for number in range(3 * STRAYS)), NOW + seconds + 2) == 3 * STRAYS
 
 
 def test_data_of_no_connection_without_a_turn_is_refused_once() -> None:
     one = engine()
     send_junk(one, TURNS, picked_up_data)
-    one.gear.is_swamped = 1
+    shed(one)
     passed(one, (stray(20_000 + number, "PA", b"x") for number in range(2 * STRAYS)))
     refusals = one.take_refusals()
     assert refusals is not None and refusals.packets == 2 * STRAYS
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: STRAYS}
 
 
-def test_repetitions_of_acknowledged_data_are_strays_too_while_the_thread_is_swamped() -> None:
+def test_repetitions_of_acknowledged_data_are_shed_too() -> None:
     one = engine()
     connection = ClientConnection(one, client=CLIENT)
     connection.now = NOW
     connection.establish()
     connection.from_client("PA", b"data")
     connection.from_backend("A")
-    one.gear.is_swamped = 1
+    shed(one)
     old = packet(CLIENT, SERVICE, "PA", FIRST, THEIRS, b"data")
     new = packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 4), THEIRS, b"more")
     assert passed(one, [old] * 2 * STRAYS) == STRAYS
@@ -558,9 +575,9 @@ def test_repetitions_of_acknowledged_data_are_strays_too_while_the_thread_is_swa
     assert_adds_up(one.snapshot(NOW))
 
 
-def test_a_connection_opens_amid_its_clients_strays_while_the_thread_is_swamped() -> None:
+def test_a_connection_opens_amid_its_clients_strays_while_the_thread_sheds_them() -> None:
     one = engine()
-    one.gear.is_swamped = 1
+    shed(one)
     passed(one, (stray(number) for number in range(2 * STRAYS)))
     connection = ClientConnection(one, client=at("10.10.0.66", 900))
     connection.now = NOW
@@ -569,9 +586,9 @@ def test_a_connection_opens_amid_its_clients_strays_while_the_thread_is_swamped(
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: STRAYS}
 
 
-def test_other_clients_strays_pass_while_the_thread_is_swamped() -> None:
+def test_other_clients_strays_pass_while_the_thread_sheds_them() -> None:
     one = engine()
-    one.gear.is_swamped = 1
+    shed(one)
     passed(one, (stray(number) for number in range(2 * STRAYS)))
     assert passed(one, [packet(CLIENT, SERVICE, "A", 1, 7)] * STRAYS) == STRAYS
 

@@ -128,6 +128,20 @@ def test_full_batches_between_which_the_queue_is_empty_swamp_no_thread(stage: St
     assert not stage.gear.handle.is_swamped, "and a thread without packets is not swamped any more"
 
 
+def test_a_swamped_thread_sheds_strays_also_a_while_after(stage: Stage) -> None:
+    assert stage.gear.handle.sheds_until == 0
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_STATE_ESTABLISHED
+    before = time.monotonic()
+    for number in range(2 * lib.NQ_BATCH):
+        stage.queue(number, data(10))
+    for _ in range(3):
+        assert stage.run(time.monotonic()) is LoopEvent.TIMER
+    assert not stage.gear.handle.is_swamped
+    assert before <= stage.gear.handle.sheds_until - lib.NM_SHED_TIME <= time.monotonic()
+
+
 def test_packets_of_a_watched_queue_get_no_mark(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None

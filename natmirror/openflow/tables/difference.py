@@ -47,7 +47,9 @@ class Difference:
         return self.production.not_followed is None and self.mirror.not_followed is None
 
     def changed(self, key: Key, now: float) -> None:
-        """Compare one entry again."""
+        """Compare one entry again. While one of the states is not known, nothing is known to differ."""
+        if not self._are_followed:
+            return
         one, other = self.production.get(key), self.mirror.get(key)
         if one is other or (one is not None and other is not None and one.effect == other.effect):
             self.since.pop(key, None)

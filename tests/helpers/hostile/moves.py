@@ -141,6 +141,7 @@ def drain(peers: Peers) -> None:
         while _lib.nm_turn_pass_stray(peer, 0):
             pass
         engine._gear.handle.is_swamped = rest == 1
+        engine._gear.handle.sheds_until = host.now + rest
 
 
 def lie_as_router(peers: Peers) -> None:

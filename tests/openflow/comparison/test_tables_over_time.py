@@ -2,7 +2,7 @@
 
 import pytest
 
-from natmirror.openflow.bodies.elements import ReservedPort
+from natmirror.openflow.bodies.elements import ALL_TABLES, ReservedPort
 from natmirror.openflow.bodies.group_values import Bucket, GroupCommand, GroupMod, GroupType
 from natmirror.openflow.bodies.values import FlowCommand, FlowFlag
 from natmirror.openflow.comparison.results import AnswerResult
@@ -179,6 +179,23 @@ def test_a_difference_is_resolved_when_the_tables_and_an_answer_are_equal_again(
     assert len(one.recorder.resolutions) == 1
     one.wait(60.0)
     assert len(one.recorder.resolutions) == 1
+
+
+def test_tables_that_are_not_followed_do_not_differ() -> None:
+    one = Scene()
+    one.both(TABLE_MISS)
+    one.wait(6.0)
+    one.judge.missed(one.now)
+    for number in range(20):
+        one.both(to_host(number, 2))
+        one.wait(1.0)
+    assert one.recorder.tables[-1].not_followed == "bytes-missing"
+    assert [found.differing_count for found in one.recorder.tables if found.differing_count] == []
+    assert times(one)[1] == 0.0
+    one.both(flow_mod(FlowCommand.DELETE, table=ALL_TABLES))
+    one.orders(MIRROR, to_host(30, 2))
+    one.wait(10.0)
+    assert one.recorder.tables[-1].differing_count == 1, "all rules are known again"
 
 
 def test_a_deletion_of_all_rules_takes_small_steps() -> None:
