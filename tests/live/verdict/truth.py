@@ -11,6 +11,7 @@ from typing import Self
 
 from natmirror.judging.judging_loop import GRACE
 from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.process import wait_for
 from natmirror.openflow.comparison.judge_set import DELAY
 
 _LEEWAY = DELAY + GRACE + 0.25
@@ -37,6 +38,7 @@ class Truth:
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
+        wait_for(self._path.exists, "the judges to show their models")
         self._thread.start()
         return self
 
