@@ -1,6 +1,7 @@
 """The JSON of histograms of durations, as the API shows them."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import TypedDict
 
@@ -17,8 +18,13 @@ class HistogramEntry(TypedDict):
 def histogram(bounds: Iterable[float], counts: Iterable[int], total: float) -> HistogramEntry:
     """Return the entry of a histogram. ``counts`` has the durations up to each bound, and then those above the last
     one; ``total`` is the sum of all."""
-    limits = (*(f"{bound:.6f}".rstrip("0").rstrip(".") for bound in bounds), "+Inf")
-    return {"at_most": dict(zip(limits, accumulate(counts), strict=True)), "sum_seconds": round(total, 6)}
+    at_most = dict(zip(_limits(tuple(bounds)), accumulate(counts), strict=True))
+    return {"at_most": at_most, "sum_seconds": round(total, 6)}
+
+
+@cache  # packets wait while their thread makes an answer, and there are few tables of bounds
+def _limits(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*(f"{bound:.6f}".rstrip("0").rstrip(".") for bound in bounds), "+Inf")
 
 
 def add_histograms(entries: Sequence[HistogramEntry]) -> HistogramEntry:

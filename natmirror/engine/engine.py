@@ -125,6 +125,8 @@ class Engine:
             *(shard.number, self._gear, self._services, self._nat, self._sessions),
             *(MirrorReport(parts), self.faults, self.statements, counters),
         )
+        self.counts, self.mirrors = self._report.counts, self._report.mirrors
+        """The two parts of snapshot()."""
         self.explanation = EngineExplanation(
             self._services, self._nat, new_connections, self._report, MirrorExplanation(parts)
         )
@@ -366,7 +368,7 @@ class Engine:
     # Reports, as plain values
 
     def snapshot(self, now: float) -> Snapshot:
-        return self._report.snapshot(now)
+        return {**self.counts(now), "mirrors": self.mirrors(now)}
 
     def flow_ids(self) -> list[int]:
         """Return the numbers of all flows, for work in slices."""

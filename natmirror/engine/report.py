@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from natmirror.engine.counters import Counters, EngineCounter
-from natmirror.engine.shown import Snapshot, SwitchDecisions
+from natmirror.engine.shown import Counts, SwitchDecisions
 from natmirror.fastpath import Gear
 from natmirror.fastpath.flow_flags import is_guest
 from natmirror.fastpath.flow_states import SHOWN_STATES
@@ -12,7 +12,7 @@ from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.statement_queue import StatementQueue
-from natmirror.mirror.shown import FlowEntry
+from natmirror.mirror.shown import FlowEntry, MirrorEntry
 from natmirror.nat.client_limits import client_limits
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
@@ -77,8 +77,8 @@ class EngineReport:
         self._statements = statements
         self._counters = counters
 
-    def snapshot(self, now: float) -> Snapshot:
-        """Return the engine's counters."""
+    def counts(self, now: float) -> Counts:
+        """Return the engine's counters without those of mirrors."""
         counters = {name: self._counters.counters[name] for name in EngineCounter}
         counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
         counters[EngineCounter.VERDICT_MESSAGES_LEFT_OUT] += self._statements.left_out
@@ -94,11 +94,14 @@ class EngineReport:
             "services": traffic(self._services.numbered(), self._gear),
             "backends": self._services.backends(),
             "client_limits": [*client_limits(self._services.numbered(), self._gear.clients, now)],
-            "mirrors": self._mirrors.mirrors(self._services.names(), now),
             "mirror_memory": self._mirrors.memory(),
             "faults": self._faults.show(self._thread),
             "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),
         }
+
+    def mirrors(self, now: float) -> list[MirrorEntry]:
+        """Return the counters of mirrors."""
+        return self._mirrors.mirrors(self._services.names(), now)
 
     def flows(
         self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None

@@ -39,13 +39,18 @@ class Sums(TypedDict):
     """Answers of OpenFlow switches that natmirror did not keep for masters, by reason."""
 
 
-class Snapshot(Sums):
-    """The counters of one engine, or of all engines together."""
+class Counts(Sums):
+    """The counters of one engine, or of all engines together, without those of mirrors."""
 
     services: list[ServiceTraffic]
     """Each service with its traffic, in the order of the rules."""
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
+
+
+class Snapshot(Counts):
+    """The counters of one engine, or of all engines together."""
+
     mirrors: list[MirrorEntry]
     """Each mirror, in the order of the rules."""
 

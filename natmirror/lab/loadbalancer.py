@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.api.client import ask, ask_list
-from natmirror.lab.process import Program, wait_for
+from natmirror.lab.process import PATIENCE, Program, wait_for
 from natmirror.lab.topology import Lab
 
 
@@ -47,11 +47,13 @@ class LoadBalancer:
         """Return the latest legs that ended."""
         return ask_list("ended", self.api)
 
-    def wait_for_status(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = 10.0) -> None:
+    def wait_for_status(
+        self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = PATIENCE
+    ) -> None:
         """Wait until ``condition`` holds for the state."""
         wait_for(lambda: condition(self.status()), what, timeout)
 
-    def wait_until_acknowledged(self, timeout: float = 15.0) -> None:
+    def wait_until_acknowledged(self, timeout: float = PATIENCE) -> None:
         """Wait until the mirrors have acknowledged all bytes that clients sent before this call."""
         self.wait_for_status(
             lambda status: all(mirror["pending_bytes"] == 0 for mirror in status["mirrors"]),

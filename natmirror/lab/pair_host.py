@@ -9,7 +9,7 @@ from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
-from natmirror.lab.process import Program, wait_for
+from natmirror.lab.process import PATIENCE, Program, wait_for
 from natmirror.lab.topology import CONTROLLER_SIDE, SERVICE, VIRTUAL, Lab
 
 VIRTUAL_ADDRESSES = {SERVICE, f"{CONTROLLER_SIDE}.{VIRTUAL}"}
@@ -78,7 +78,7 @@ class PairHost:
         """Return whether this host has the virtual addresses."""
         return self.lab.addresses(self.host) >= VIRTUAL_ADDRESSES
 
-    def wait_for_role(self, role: str, timeout: float = 20.0) -> None:
+    def wait_for_role(self, role: str, timeout: float = PATIENCE) -> None:
         """Wait until keepalived has reported the role to natmirror, and the host's addresses match it."""
 
         def has_come() -> bool:

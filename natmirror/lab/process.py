@@ -12,11 +12,14 @@ from typing import IO, Any
 from natmirror.errors import HostError
 
 _LISTEN = "0A"  # TCP_LISTEN as /proc/net/tcp writes it
+# Seconds
+PATIENCE = 30.0
+"""What a program of the lab may need for something on a busy machine; on others hardly any of it passes."""
 _POLL = 0.01
 _END_TIMEOUT = 5.0
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
     """Wait until ``condition()`` holds; HostError after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -55,7 +58,7 @@ class Program:
     def running(self) -> bool:
         return self.popen.poll() is None
 
-    def wait_for_text(self, text: str, timeout: float = 10.0) -> None:
+    def wait_for_text(self, text: str, timeout: float = PATIENCE) -> None:
         """Wait until the program has printed ``text``; HostError where it ends before."""
 
         def printed() -> bool:
@@ -96,7 +99,7 @@ def run(namespace: str, argv: Sequence[str], *, timeout: float = 60.0, check: bo
     return done.stdout
 
 
-def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
+def wait_listen(namespace: str, port: int, timeout: float = PATIENCE) -> None:
     """Wait until a program listens on a TCP port."""
     entry = f":{port:04X} "
 
@@ -107,7 +110,7 @@ def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
     wait_for(listens, f"a listener on port {port} in {namespace}", timeout)
 
 
-def wait_accept(path: Path, timeout: float = 10.0) -> None:
+def wait_accept(path: Path, timeout: float = PATIENCE) -> None:
     """Wait until a program accepts connections on a Unix socket; the socket's file exists before."""
 
     def accepts() -> bool:

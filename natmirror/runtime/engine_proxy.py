@@ -17,7 +17,7 @@ from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
 from natmirror.engine.report import KeptDecisions
-from natmirror.engine.shown import Snapshot
+from natmirror.engine.shown import Counts, Snapshot
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.faults import Work
@@ -78,9 +78,9 @@ class EngineProxy:
     # What the API shows
 
     def snapshot(self) -> Snapshot:
-        """Return the engine's counters."""
-        snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
-        return snapshot
+        """Return the engine's counters, those of mirrors as they are some packets after the others."""
+        counts: Counts = self._ask(lambda: self._engine.counts(time.monotonic()))
+        return {**counts, "mirrors": self._ask(lambda: self._engine.mirrors(time.monotonic()))}
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""

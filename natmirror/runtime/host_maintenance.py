@@ -25,9 +25,9 @@ from natmirror.linux.sampled_clients import LiveClients
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
-from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.answer_watch import AnswerWatch
 from natmirror.runtime.chores import NEVER, Chore, ChoreThread
+from natmirror.runtime.engine_sums import EngineSums
 from natmirror.runtime.judges_process import JudgesProcess
 from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
@@ -96,6 +96,7 @@ class HostMaintenance:
         """Compares the rules file with the rules that run; Reloader sets it."""
         self.mirror_watch = MirrorWatch(ring)
         self.recent = RecentCounts(now)
+        self.sums = EngineSums([worker.engine for worker in workers])
         self.judges = JudgesProcess(workers, memory, findings, rules)
         self.verdicts = Verdicts(self.judges, lambda: self._rules)
         self.verdict_watch = VerdictWatch(self.verdicts, ring)
@@ -223,7 +224,7 @@ class HostMaintenance:
     def _check_answers(self) -> None:
         before = self._silent()
         with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
-            sums = aggregate([worker.engine.snapshot() for worker in self._workers])
+            sums = self.sums.fresh().sums
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
             self.recent.look(sums, self.thread.now())

@@ -16,9 +16,9 @@ from natmirror.linux.counters import OutboxCounter
 from natmirror.mirror.shown import MirrorEntry, MirrorState
 from natmirror.nat.services import BackendCounts
 from natmirror.rules import OverrideKind
-from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import HANGS, ChoreFailure
+from natmirror.runtime.engine_sums import Summed
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.mirror_watch import MirrorView
@@ -76,7 +76,7 @@ class RunStatus:
 
     def names(self) -> Names:
         """Return the names of services, backends and mirrors, also of removed ones that still have connections."""
-        return names_in([worker.engine.snapshot() for worker in self._workers])
+        return names_in([self._maintenance.sums.fresh().sums])
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
@@ -114,17 +114,19 @@ class RunStatus:
         return "natmirror is too busy to answer: try again"
 
     def sums(self) -> RunSums:
-        """Return the counters of all threads together, and the state of each backend and mirror."""
-        whole = aggregate([worker.engine.snapshot() for worker in self._workers])
-        states, now, recent = self._backends.states(), time.monotonic(), self._maintenance.recent
+        """Return the counters of all threads together, as they are now, and the state of each backend and mirror."""
+        return self._with_states(self._maintenance.sums.fresh())
+
+    def _with_states(self, summed: Summed) -> RunSums:
+        whole, states, recent = summed.sums, self._backends.states(), self._maintenance.recent
         backends = [
-            _backend(one, states.get((one["service"], one["name"])), recent.connection_rate(one, now))
+            _backend(one, states.get((one["service"], one["name"])), recent.connection_rate(one, summed.at))
             for one in whole["backends"]
         ]
-        return {**whole, "backends": backends, "mirrors": [self._mirror(one, now) for one in whole["mirrors"]]}
+        return {**whole, "backends": backends, "mirrors": [self._mirror(one, summed.at) for one in whole["mirrors"]]}
 
-    def _mirror(self, mirror: MirrorEntry, now: float) -> MirrorStatus:
-        recent = self._maintenance.recent
+    def _mirror(self, mirror: MirrorEntry, at: float) -> MirrorStatus:
+        recent, now = self._maintenance.recent, time.monotonic()
         view = self._maintenance.mirror_watch.view(mirror, now)
         pause = self._overrides.value.get(OverrideKind.PAUSE, mirror["service"], mirror["name"])
         if pause is not None:
@@ -135,8 +137,8 @@ class RunStatus:
             "state": view.state,
             "reason": view.reason,
             "state_seconds": round(max(now - view.since, 0.0), 3),
-            "acked_bytes_per_second": recent.copy_rate(mirror, now),
-            "lost_bytes_last_hour": recent.lost_in_last_hour(mirror, now),
+            "acked_bytes_per_second": recent.copy_rate(mirror, at),
+            "lost_bytes_last_hour": recent.lost_in_last_hour(mirror, at),
             "comparison": self._maintenance.verdicts.sums(mirror["service"], mirror["name"]),
             "verdict": None if verdict is None else {"verdict": verdict.verdict, "summary": verdict.summary},
         }
@@ -151,8 +153,9 @@ class RunStatus:
         return f"{seen.sums['flows']} flows, {legs} legs, {words}"
 
     def _observe(self) -> Observed:
+        summed = self._maintenance.sums.recent()
         return Observed(
-            *(time.time(), self.sums(), self._findings.show(), self._failing_chores()),
+            *(summed.wall, self._with_states(summed), self._findings.show(), self._failing_chores()),
             *(self._loaded_rules(), self._member.health()),
         )
 

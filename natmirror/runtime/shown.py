@@ -201,7 +201,8 @@ class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
     at: str
-    """The time of this state, in UTC (RFC 3339)."""
+    """The time of this state, in UTC (RFC 3339). With a thousand connections and legs or more, one look at the counters
+    serves all who ask within half a second: then they get the same time, and the rest of the answer may be newer."""
     condition: ConditionEntry
     """Whether all is well, and what is not."""
     version: str

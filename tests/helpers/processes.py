@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from natmirror.lab.process import wait_for
@@ -16,24 +16,25 @@ POLLS = {"x86_64": ("7", "219"), "aarch64": ("73", "128")}
 
 
 @contextmanager
-def wedged(thread: int) -> Iterator[None]:
+def wedged(thread: int, *, in_poll: bool = True) -> Iterator[None]:
     """Stop one packet thread of another natmirror, and no other thread: while it waits in poll(), because a thread that
-    holds the interpreter's lock would stop all."""
+    holds the interpreter's lock would stop all. Without ``in_poll`` stop any thread, while it waits in the kernel."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def trace(request: int) -> None:
         assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
 
-    def is_stopped_in_poll() -> bool:
+    def is_stopped_there() -> bool:
         trace(PTRACE_INTERRUPT)
         os.waitpid(thread, WALL)
-        if Path(f"/proc/{thread}/syscall").read_text().split()[0] in POLLS[os.uname().machine]:
+        call = Path(f"/proc/{thread}/syscall").read_text().split()[0]  # or -1, if it is in none
+        if call in POLLS[os.uname().machine] or (call.isdecimal() and not in_poll):
             return True
         trace(PTRACE_CONT)
         return False
 
     trace(PTRACE_SEIZE)
-    wait_for(is_stopped_in_poll, "a packet thread that waits")
+    wait_for(is_stopped_there, "a thread that waits")
     try:
         yield
     finally:
@@ -46,6 +47,16 @@ def thread_of(pid: int, name: str) -> int:
     files = Path(f"/proc/{pid}/task").glob("*/comm")
     [thread] = [int(file.parent.name) for file in files if file.read_text() == f"{PREFIX}{name}\n"]
     return thread
+
+
+@contextmanager
+def still(pid: int) -> Iterator[None]:
+    """Stop all threads of another natmirror but its main thread, while they wait in the kernel."""
+    with ExitStack() as held:
+        for thread in sorted(int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()):
+            if thread != pid:
+                held.enter_context(wedged(thread, in_poll=False))
+        yield
 
 
 def status_of(pid: int) -> dict[str, str]:

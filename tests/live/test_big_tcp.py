@@ -30,7 +30,6 @@ def test_big_tcp_is_named_and_streams_and_copies_pass_whole(alone: Scene) -> Non
     balancer.wait_for_status(
         lambda status: "big-tcp" in {one["code"] for one in status["findings"]},
         "packets above 64 KiB to be named",
-        20.0,
     )
     scene.finish(client)
     until.touch()

@@ -30,4 +30,7 @@ def test_one_interface_for_all_sides_whose_ports_show_each_packet_again(alone: S
     assert found == dict.fromkeys(("client side (br0)", "backend side (br0)", "copy to master (br0)"), sent)
     assert {name for (name,) in tshark.fields(file, "frame.interface_name")} == {*found, "answers of master (br0)"}
     assert not tshark.malformed(file)
-    assert not tshark.fields(file, "frame.number", only="tcp.analysis.retransmission")
+    # A segment that a host has sent again, as it may on a busy machine, has another number or time than the first one.
+    names = ("ip.src", "ip.dst", "ip.id", "tcp.seq_raw", "tcp.options.timestamp.tsval")
+    segments = tshark.fields(file, *names, only="tcp.len > 0")
+    assert len(segments) == len(set(segments))

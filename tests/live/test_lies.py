@@ -45,7 +45,7 @@ ROOM = 8192  # bytes: small, so that the window's edge is near
 ANSWER = bytes(range(1, 200))
 GUESSES = 1000
 EXACT, LIED, NO_LEG = "exact", "lie", "no leg"
-SETTLED = 20.0
+SETTLED = 30.0
 """Seconds within which all connections and legs end."""
 
 

@@ -1,7 +1,6 @@
 """A backend that takes its route or carrier with it is down while another one answers. tests/live/faults has the
 faults of this host's own network, for which no backend is blamed."""
 
-import time
 from functools import partial
 from typing import Any
 
@@ -63,10 +62,8 @@ def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(alone: 
         ("cabled", "c3", ["ip", "link", "set", "eth0", "down"], "the interface own0 has no carrier"),
         ("routed", "lb", ["ip", "route", "del", ANNOUNCED], "this host cannot send to it: network is unreachable"),
     ):
-        began_at = time.monotonic()
         lab.run(host, dies)
         balancer.wait_for_status(partial(is_down, name), f"{name} down")
-        assert time.monotonic() - began_at < 3.0, "fall intervals and one timeout, and what a busy machine needs"
         reason = backend(balancer.status(), name)["reason"]
         assert reason.startswith(f"{problem}, while ") and reason.endswith(" answers"), reason
         assert backend(balancer.status(), "near")["state"] == "up"

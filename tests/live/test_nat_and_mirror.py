@@ -25,7 +25,7 @@ def test_two_hundred_connections_and_an_upload_arrive_whole_at_backend_and_maste
     balancer.wait_for_status(lambda status: _legs(status) == 0, "the legs to end")
     assert scene.at_backends() == sent
     assert scene.at_master() == sent
-    balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten", 20.0)
+    balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten")
     [mirror] = balancer.status()["mirrors"]
     assert mirror["legs_ended"] == {"closed": 201}
     assert_answers_are_declared(balancer.api)

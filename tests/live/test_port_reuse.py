@@ -50,7 +50,8 @@ def mirror(scene: Scene, how: str) -> None:
 
 
 def openings(capture: Path) -> dict[int, list[str]]:
-    """Return, for each port, sender and flags of the packets from the leg's SYN to its first bare ACK or data."""
+    """Return, for each port, sender and flags of the packets from the leg's SYN to its first bare ACK or data; one that
+    is sent again, as it may be on a busy machine, counts once."""
     found: dict[int, list[str]] = {}
     is_open: set[int] = set()
     for ip in tcp_packets(capture):
@@ -59,8 +60,9 @@ def openings(capture: Path) -> dict[int, list[str]]:
         if port in is_open or PORT not in (ip.data.sport, ip.data.dport) or MASTER not in (ip.src, ip.dst):
             continue
         letters = "".join(letter for flag, letter in LETTERS.items() if ip.data.flags & flag)
-        if port in found or letters == "S":
-            found.setdefault(port, []).append(f"{'>' if to_mirror else '<'}{letters}")
+        packet = f"{'>' if to_mirror else '<'}{letters}"
+        if (port in found and found[port][-1] != packet) or (port not in found and letters == "S"):
+            found.setdefault(port, []).append(packet)
         if to_mirror and letters == "A":
             is_open.add(port)
     return found

@@ -96,7 +96,7 @@ def start_prometheus(scene: Scene) -> Program:
     words = (f"--config.file={configuration}", f"--storage.tsdb.path={directory}/data")
     program = scene.start("c2", "prometheus", *words, f"--web.listen-address={PROMETHEUS}:9090", name="prometheus")
     wait_listen(scene.lab.ns("c2"), 9090)
-    wait_for(lambda: b"is Ready" in get(scene.lab, PROMETHEUS, 9090, "/-/ready"), "Prometheus to be ready", 20.0)
+    wait_for(lambda: b"is Ready" in get(scene.lab, PROMETHEUS, 9090, "/-/ready"), "Prometheus to be ready")
     return program
 
 
@@ -150,7 +150,7 @@ def test_prometheus_sees_faults_begin_and_end(alone: Scene) -> None:
         return seen == FAULTS
 
     try:
-        wait_for(all_fired, "the alerts", 20.0)
+        wait_for(all_fired, "the alerts")
     except HostError:
         pytest.fail(f"these alerts did not fire: {FAULTS - seen}")
 
@@ -159,7 +159,7 @@ def test_prometheus_sees_faults_begin_and_end(alone: Scene) -> None:
     scene.app("m", "recorder", DEAD_PORT, scene.file("dead.jsonl"))
     until.touch()
     scene.finish(client)
-    wait_for(lambda: not firing(lab) & FAULTS, "the alerts to clear", 20.0)
+    wait_for(lambda: not firing(lab) & FAULTS, "the alerts to clear")
 
     page = get(lab, OWN, 9653, "/metrics")
     promtool("metrics", text=page)

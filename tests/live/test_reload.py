@@ -162,7 +162,7 @@ def test_a_mirror_is_removed_and_comes_back(scene: Scene) -> None:
     counting = Counting(scene.lab)
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=20, until=until, started=started, size=200)
-    balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs"] == 20, "all copies")
     rules.write_text(text(1).replace("    mirrors: [{name: master, address: 10.20.0.13}]\n", ""))
     tried = send_command("reload", {"dry_run": True}, balancer.api)
     assert any(line.startswith("- ") and "master" in line for line in tried["changes"]), tried["changes"]

@@ -77,6 +77,6 @@ def test_a_flood_that_fills_the_queue_is_counted_and_passes(scene: Scene) -> Non
         queues = balancer.status()["machine"]["queues"].values()
         return sum(queue["packets_dropped_queue_full"] + queue["packets_dropped_buffer_full"] for queue in queues)
 
-    wait_for(lambda: lost(balancer) > 1000, "the kernel's losses to be told", 20.0)
+    wait_for(lambda: lost(balancer) > 1000, "the kernel's losses to be told")
     assert_all_well(scene.run_client(connections=20, requests=5), 20)
     assert balancer.program.running()

@@ -137,7 +137,7 @@ def test_the_master_gets_the_answers_to_the_backends_earlier_questions(fresh: Sc
     switch = connected(fresh, version)
     inquired(backend)
     master = Inquirer(fresh.lab, "m", version)
-    wait_for(lambda: switch.ping() and master.knows(DATAPATH), "a session", 20.0)
+    wait_for(lambda: switch.ping() and master.knows(DATAPATH), "a session")
     assert not [kind for kind in inquired(master) if "error" in kind]
 
 
@@ -218,13 +218,13 @@ def test_after_a_restart_of_natmirror_the_master_gets_a_session_again(fresh: Sce
     if end == "stop":
         assert balancer.stop() == 0
     else:
-        wait_for(lambda: known.exists() and '"client"' in known.read_text(), "what is known to be kept", 20.0)
+        wait_for(lambda: known.exists() and '"client"' in known.read_text(), "what is known to be kept")
         balancer.kill()
     assert '"client"' in known.read_text()
     ended_at = time.monotonic()
     again = LoadBalancer(fresh.lab, file)
     fresh.balancers.append(again)
-    wait_for(lambda: master.program.text.count(f"ports {DATAPATH} ") >= 2, "a session again", 20.0)
+    wait_for(lambda: master.program.text.count(f"ports {DATAPATH} ") >= 2, "a session again")
     print(f"{end}: a session {time.monotonic() - ended_at:.2f} s after natmirror had ended, its start included")
     assert master.ports(DATAPATH) == (*PORTS, LOCAL["1.3"])
     seen, before = master.packet_in_count(DATAPATH), backend.packet_in_count(DATAPATH)
@@ -265,7 +265,6 @@ def test_a_second_switch_with_the_same_datapath_id_waits() -> None:
         wait_for(
             lambda: second.ping() and master.program.text.count(f"ports {DATAPATH} ") == 2,
             "the second switch's session",
-            20.0,
         )
 
 

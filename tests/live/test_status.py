@@ -42,9 +42,15 @@ def is_ok(status: dict[str, Any]) -> bool:
     return bool(status["condition"]["state"] == "ok")
 
 
+def has_rates(status: dict[str, Any]) -> bool:
+    """Return whether there are connections and copies of the last ten seconds."""
+    rate = sum(one["connections_per_second"] for one in status["backends"])
+    return bool(rate > 0 and status["mirrors"][0]["acked_bytes_per_second"] > 0)
+
+
 def wait_for_codes(balancer: LoadBalancer, *expected: str) -> None:
     what = ", ".join(expected)
-    balancer.wait_for_status(lambda status: set(expected) <= set(codes(status)), f"the problems {what}", 20.0)
+    balancer.wait_for_status(lambda status: set(expected) <= set(codes(status)), f"the problems {what}")
 
 
 def test_the_status_tells_what_is_wrong_now(alone: Scene) -> None:
@@ -55,11 +61,9 @@ def test_the_status_tells_what_is_wrong_now(alone: Scene) -> None:
     until = scene.file("until")
     client, _ = scene.client(connections=6, sources="10.10.0.11", until=until)
     # 1. All is well, and there are rates.
+    balancer.wait_for_status(has_rates, "rates")
     balancer.wait_for_status(lambda status: status["mirrors"][0]["state"] == "up", "the mirror to be up")
-    status = balancer.status()
-    assert is_ok(status), status["condition"]
-    assert sum(one["connections_per_second"] for one in status["backends"]) > 0
-    assert status["mirrors"][0]["acked_bytes_per_second"] > 0
+    balancer.wait_for_status(is_ok, "nothing to be wrong")
     assert screen(scene, balancer)[0].startswith("OK  natmirror ")
     assert_answers_are_declared(balancer.api)
     # 2. A backend dies and comes back.
@@ -76,7 +80,7 @@ def test_the_status_tells_what_is_wrong_now(alone: Scene) -> None:
     programs["m"].end(signal.SIGKILL)
     wait_for_codes(balancer, "mirror-down")
     [mirror] = balancer.status()["mirrors"]
-    assert (mirror["state"], mirror["reason"]) == ("down", "mirror-reset")
+    assert mirror["state"] == "down" and mirror["reason"] in ("mirror-reset", "refused"), "refused: the next attempt"
     assert mirror["lost_bytes_last_hour"] == mirror["lost_bytes"]
     assert_answers_are_declared(balancer.api)
     scene.record("m")
@@ -88,11 +92,11 @@ def test_the_status_tells_what_is_wrong_now(alone: Scene) -> None:
     balancer.wait_for_status(lambda status: "rules-file" not in codes(status), "the file to be read again")
     # 5. The host does not forward.
     scene.lab.sysctl("lb", ip_forward=0)
-    balancer.wait_for_status(lambda status: status["condition"]["state"] == "not-fit", "the host to be unfit", 20.0)
+    balancer.wait_for_status(lambda status: status["condition"]["state"] == "not-fit", "the host to be unfit")
     first, second, *_ = screen(scene, balancer)
     assert first.startswith("NOT FIT: ")
     assert second.startswith("FAILURE no-forwarding: ") and "-> run: sysctl -w net.ipv4.ip_forward=1" in second
     scene.lab.sysctl("lb", ip_forward=1)
-    balancer.wait_for_status(lambda status: "no-forwarding" not in codes(status), "the host to forward", 20.0)
+    balancer.wait_for_status(lambda status: "no-forwarding" not in codes(status), "the host to forward")
     until.touch()
     client.popen.wait(60.0)

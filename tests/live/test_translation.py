@@ -130,7 +130,7 @@ def test_after_the_table_is_flushed_no_client_sees_a_backend_and_connections_go_
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     before = marked(balancer)[0]
     scene.lab.run("lb", ["nft", "delete", *TABLE.split()])
-    balancer.program.wait_for_text("nftables table natmirror within the last minute: the table is missing", 15.0)
+    balancer.program.wait_for_text("nftables table natmirror within the last minute: the table is missing")
     balancer.wait_for_status(lambda _: marked(balancer)[0] > before + 1000, "the kernel to translate again", 30.0)
     until.touch()
     scene.finish(client)

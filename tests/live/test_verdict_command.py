@@ -77,9 +77,9 @@ def test_the_exit_code_is_the_verdict_on_a_real_master(scene: Scene) -> None:
     assert code == exit_codes.MISUSED_VERDICT, text
     assert "write verdict: on below it in the rules" in text
     master.program.end(signal.SIGKILL)
-    wait_for(lambda: verdict(balancer.api)[0] == exit_codes.DIFFERS, "the end of the session", 20.0)
+    wait_for(lambda: verdict(balancer.api)[0] == exit_codes.DIFFERS, "the end of the session")
     assert "the session ended: " in verdict(balancer.api, "openflow/master")[1]
-    wait_for(lambda: "differs" in words(balancer), "the status to have the verdict", 25.0)
+    wait_for(lambda: "differs" in words(balancer), "the status to have the verdict")
     assert balancer.stop() == 0
     assert verdict(balancer.api)[0] == exit_codes.NO_ANSWER
 
@@ -121,7 +121,7 @@ def test_a_master_that_a_reload_adds_is_judged_without_a_new_connection(scene: S
     send_command("resume", {"service": "openflow", "mirror": "added"}, balancer.api)
     rules.write_text(rules.read_text().replace("10.20.0.13", "10.20.0.99").replace("10.20.0.12", "10.20.0.13"))
     send_command("reload", {}, balancer.api)
-    wait_for(lambda: _open_sessions(balancer, "added") == 1, "the session at the other address", 20.0)
+    wait_for(lambda: _open_sessions(balancer, "added") == 1, "the session at the other address")
     assert [flow["client"] for flow in balancer.status()["flows"]] == connected, "production has not noticed"
 
 
@@ -132,15 +132,15 @@ def _open_sessions(balancer: LoadBalancer, name: str) -> int:
 
 def test_a_process_of_the_judges_that_is_killed_costs_what_it_had_found_and_nothing_else(scene: Scene) -> None:
     balancer, switch, _ = known_switch(scene)
-    wait_for(lambda: _answers(balancer) > 0, "answers to be compared", 20.0)
+    wait_for(lambda: _answers(balancer) > 0, "answers to be compared")
     before = [(flow["client"], flow["legs"][0]["state"]) for flow in balancer.status()["flows"]]
     [killed] = judges_of(balancer)
     os.kill(killed, signal.SIGKILL)
     assert switch.ping()
-    wait_for(lambda: judges_of(balancer) not in ([], [killed]), "another process", 20.0)
+    wait_for(lambda: judges_of(balancer) not in ([], [killed]), "another process")
     assert [(flow["client"], flow["legs"][0]["state"]) for flow in balancer.status()["flows"]] == before
-    wait_for(lambda: "verdicts-lost" in [one["code"] for one in balancer.status()["findings"]], "the finding", 20.0)
-    wait_for(lambda: "sessions  1 open" in verdict(balancer.api, "openflow/master")[1], "the session", 20.0)
+    wait_for(lambda: "verdicts-lost" in [one["code"] for one in balancer.status()["findings"]], "the finding")
+    wait_for(lambda: "sessions  1 open" in verdict(balancer.api, "openflow/master")[1], "the session")
     assert verdict(balancer.api)[0] == exit_codes.TOO_LITTLE
     switch.forget_flows()
     assert switch.ping()

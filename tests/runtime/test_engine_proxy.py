@@ -29,3 +29,21 @@ def test_to_save_the_switches_takes_none_of_the_time_for_answers() -> None:
     proxy = EngineProxy(engine, cast(Any, SimpleNamespace()), cast(Any, _Thread()), parse_rules(RULES))
     assert [entry["client"] for entry in proxy.known_switches()] == clients
     assert proxy.answering_seconds == 0.0, "a busy thread's answers have a tenth of a second until the next time"
+
+
+def test_packets_pass_between_the_two_halves_of_the_counters() -> None:
+    thread, halves = _Thread(), list[str]()
+
+    def half(name: str, value: Any) -> Callable[[float], Any]:
+        def make(now: float) -> Any:
+            assert thread.is_asked
+            halves.append(name)
+            thread.is_asked = False  # another half would be made in the same question
+            return value
+
+        return make
+
+    engine = cast(Any, SimpleNamespace(counts=half("counts", {"flows": 7}), mirrors=half("mirrors", ["m"])))
+    proxy = EngineProxy(engine, cast(Any, SimpleNamespace()), cast(Any, thread), parse_rules(RULES))
+    assert dict(proxy.snapshot()) == {"flows": 7, "mirrors": ["m"]}
+    assert halves == ["counts", "mirrors"]

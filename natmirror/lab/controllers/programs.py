@@ -11,7 +11,7 @@ from typing import ClassVar
 from natmirror.errors import HostError
 from natmirror.lab.controllers import report_lines
 from natmirror.lab.openvswitch import PORTS
-from natmirror.lab.process import Program, wait_accept, wait_for, wait_listen
+from natmirror.lab.process import PATIENCE, Program, wait_accept, wait_for, wait_listen
 from natmirror.lab.topology import Lab
 
 PORT = 6653
@@ -58,11 +58,11 @@ class Controller:
         """Return the number of a switch's sessions that have ended; None where that is not reported."""
         return None
 
-    def wait_until_known(self, datapath: int, timeout: float = 10.0) -> None:
+    def wait_until_known(self, datapath: int, timeout: float = PATIENCE) -> None:
         """Wait until the controller has the switch's features, and its ports if it reports them."""
         self._wait(lambda: self.knows(datapath) and self.ports(datapath) != (), f"datapath {datapath}", timeout)
 
-    def wait_for_packet_ins(self, datapath: int, count: int, timeout: float = 10.0) -> None:
+    def wait_for_packet_ins(self, datapath: int, count: int, timeout: float = PATIENCE) -> None:
         """Wait until the controller has got ``count`` PACKET_INs."""
         self._wait(lambda: self.packet_in_count(datapath) >= count, f"{count} PACKET_INs", timeout)
 
@@ -149,7 +149,7 @@ class Inquirer(_ReportingController):
         found = re.findall(r"^answer (\S+) (yes|no) (\S+)$", self.program.text, re.MULTILINE)
         return {kind: (matches == "yes", float(seconds)) for kind, matches, seconds in found}
 
-    def wait_until_inquired(self, datapath: int, timeout: float = 10.0) -> tuple[int, int]:
+    def wait_until_inquired(self, datapath: int, timeout: float = PATIENCE) -> tuple[int, int]:
         """Wait until all questions are answered or timed out. Return how many were answered, and how many asked."""
         self._wait(lambda: bool(self._inquired(datapath)), f"all answers of datapath {datapath}", timeout)
         answered, asked = self._inquired(datapath)[-1].split()

@@ -4,10 +4,10 @@
         [--sources ADDRESS,...] [--pause SECONDS] [--progress FILE] [--mptcp]
 
 Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection sends a
-request every 50 ms until that file exists. ``--progress`` is a file that always has the monotonic time at which the
-longest waiting connection got its last answer. The client prints a line of JSON for each connection: its local port,
-its bytes, their SHA-256, its error or null, and its waits: each gap of more than 120 ms between two answers, as the
-time at which it began and its length.
+request every 50 ms, or after another pause, until that file exists; then it ends at once. ``--progress`` is a file that
+always has the monotonic time at which the longest waiting connection got its last answer. The client prints a line of
+JSON for each connection: its local port, its bytes, their SHA-256, its error or null, and its waits: each gap of more
+than 120 ms between two answers, as the time at which it began and its length.
 """
 
 import argparse
@@ -25,6 +25,7 @@ _NOTABLE_WAIT = 0.12
 _PROGRESS_INTERVAL = 0.02
 _PORTS = range(32768, 61000)
 _TIMEOUT = 60.0
+_LOOK_INTERVAL = 0.05
 
 
 async def connect(arguments: argparse.Namespace, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -70,6 +71,13 @@ class Waits:
             await asyncio.sleep(_PROGRESS_INTERVAL)
 
 
+async def pause(seconds: float, until: Path) -> None:
+    """Wait so long, or until the file exists."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not until.exists():
+        await asyncio.sleep(min(left, _LOOK_INTERVAL))
+
+
 async def talk(arguments: argparse.Namespace, number: int, waits: Waits) -> dict[str, object]:
     """One connection from its SYN to its end."""
     source = random.Random(arguments.seed * 100_003 + number)
@@ -93,7 +101,7 @@ async def talk(arguments: argparse.Namespace, number: int, waits: Waits) -> dict
                 raise ValueError("a wrong answer")
             waits.answered(number)
             if arguments.until:
-                await asyncio.sleep(arguments.pause)
+                await pause(arguments.pause, arguments.until)
         writer.write_eof()
         if await asyncio.wait_for(reader.read(), _TIMEOUT):
             raise ValueError("an answer to nothing")

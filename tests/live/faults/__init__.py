@@ -15,22 +15,17 @@ from tests.live.faults.kernel_faults import DEVICE_FAULTS, kernel_rule_faults
 from tests.live.faults.route_faults import ROUTE_FAULTS
 from tests.live.faults.rule_faults import RULE_FAULTS
 
-FAULTS: dict[str, tuple[Fault, ...]] = {
-    "nft": (
-        SILENT_BACKEND,
-        *DEVICE_FAULTS[:2],
-        *kernel_rule_faults("nft", "legacy"),
-        *ROUTE_FAULTS,
-        *HOST_FAULTS,
-        *RULE_FAULTS,
-        *FILTER_FAULTS,
-        *CHECK_FAULTS,
-        *DEVICE_FAULTS[2:],
-    ),
-    "legacy": (JUDGES_KILLED, *kernel_rule_faults("legacy", "nft")),
+FAULTS: dict[str, tuple[str, tuple[Fault, ...]]] = {
+    "kernel": ("nft", (*DEVICE_FAULTS[:2], *kernel_rule_faults("nft", "legacy"))),
+    "routes": ("nft", ROUTE_FAULTS),
+    "host": ("nft", (SILENT_BACKEND, *HOST_FAULTS)),
+    "rules": ("nft", RULE_FAULTS),
+    "filters": ("nft", (*FILTER_FAULTS, *CHECK_FAULTS)),
+    "legacy": ("legacy", (JUDGES_KILLED, *DEVICE_FAULTS[2:], *kernel_rule_faults("legacy", "nft"))),
 }
-"""The faults in the order in which they are planted, by the iptables with which natmirror runs then. Those of the TUN
-device are apart: the keeper slows down after five repairs within a minute, and may need two for one of them. The silent
-backend is the first: after other faults the few clients here may avoid it for a while, and then nothing shows it."""
+"""The faults in the order in which they are planted, by groups, each with the iptables with which its natmirror runs.
+Those of the TUN device are apart: the keeper slows down after five repairs within a minute, and may need two for one of
+them. The silent backend is the first: after other faults the few clients here may avoid it for a while, and then
+nothing shows it."""
 
 __all__ = ["FAULTS", "Fault", "Loss"]

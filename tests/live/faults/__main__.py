@@ -9,14 +9,14 @@ import sys
 
 from natmirror.lab.topology import Lab
 from tests.live.faults import FAULTS
-from tests.live.faults.stage import SOURCES, Stage, table
+from tests.live.faults.stage import SEEN_WITHIN, SOURCES, Stage, table
 from tests.live.scene import Scene
 
 
 def main(word: str = "") -> int:
     """Plant the faults; return the exit code."""
     mistakes = []
-    for iptables, all_faults in FAULTS.items():
+    for iptables, all_faults in FAULTS.values():
         if not (faults := [fault for fault in all_faults if word in fault.name]):
             continue
         with Lab() as lab:
@@ -29,7 +29,9 @@ def main(word: str = "") -> int:
             outcomes = stage.end()
             scene.close()
         print(table(outcomes), flush=True)
-        mistakes += [f"{one.fault.name}: {'; '.join(wrong)}" for one in outcomes if (wrong := one.mistakes())]
+        mistakes += [
+            f"{one.fault.name}: {'; '.join(wrong)}" for one in outcomes if (wrong := one.mistakes(SEEN_WITHIN))
+        ]
     print(*mistakes, sep="\n", file=sys.stderr)
     return bool(mistakes)
 

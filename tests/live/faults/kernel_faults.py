@@ -19,13 +19,14 @@ DEVICE_FAULTS = (
 
 
 def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
-    """Return the faults of a natmirror that uses this iptables, ``nft`` or ``legacy``, and not the other one."""
+    """Return the faults of a natmirror that uses this iptables, ``nft`` or ``legacy``, and not the other one. -w: all
+    hosts of the lab share the lock of iptables-legacy."""
     by = "let iptables-" if backend == "nft" else "let an unknown program"
     return (
         Fault(
             f"a chain flushed ({backend})",
             ("rules-repaired",),
-            f"iptables-{backend} -t raw -F NATMIRROR-PRE",
+            f"iptables-{backend} -w -t raw -F NATMIRROR-PRE",
             "",
             by,
             loses=Loss.TIME,
@@ -35,7 +36,7 @@ def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
         Fault(
             f"the table raw flushed ({backend})",
             ("rules-repaired",),
-            f"iptables-{backend} -t raw -F",
+            f"iptables-{backend} -w -t raw -F",
             "",
             by,
             loses=Loss.TIME,
@@ -45,7 +46,7 @@ def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
         Fault(
             f"older rules restored ({backend})",
             ("rules-repaired",),
-            f"iptables-{backend}-save | grep -v 'A NATMIRROR-.*10.20.0.12' >old; iptables-{backend}-restore old",
+            f"iptables-{backend}-save | grep -v 'A NATMIRROR-.*10.20.0.12' >old; iptables-{backend}-restore -w 9 old",
             "",
             by,
             loses=Loss.CONNECTIONS,
@@ -54,8 +55,8 @@ def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
         Fault(
             f"a rule above natmirror's ({backend})",
             ("rules-repaired",),
-            f"iptables-{backend} -t mangle -I FORWARD -j ACCEPT",
-            f"iptables-{backend} -t mangle -D FORWARD -j ACCEPT",
+            f"iptables-{backend} -w -t mangle -I FORWARD -j ACCEPT",
+            f"iptables-{backend} -w -t mangle -D FORWARD -j ACCEPT",
             by,
             loses=Loss.TIME,
             repairs=f"iptables-{backend} table mangle",
@@ -63,7 +64,7 @@ def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
         Fault(
             f"an earlier natmirror's rules restored ({other})",
             ("old-rules-removed",),
-            f"iptables-{backend}-save -t raw | iptables-{other}-restore --noflush",
+            f"iptables-{backend}-save -t raw | iptables-{other}-restore -w 9 --noflush",
             "",
             "save the host's iptables rules again without those of natmirror",
             loses=Loss.TIME,

@@ -52,8 +52,8 @@ RULE_FAULTS = (
     Fault(
         "iptables checks the reverse path",
         ("copies-dropped",),
-        f"iptables-legacy -t raw -A {_RPFILTER}",
-        f"iptables-legacy -t raw -D {_RPFILTER}",
+        f"iptables-legacy -w -t raw -A {_RPFILTER}",
+        f"iptables-legacy -w -t raw -D {_RPFILTER}",
         "-t raw -I PREROUTING -i natmirror+ -s 10.10.0.0/24 -d 10.20.0.13 -p tcp --dport 6653 -j ACCEPT",
     ),
     Fault(
@@ -83,8 +83,8 @@ RULE_FAULTS = (
     Fault(
         "the service's port dropped by the other iptables",
         _BOTH,
-        f"iptables-legacy -t raw -A {_BY_PORT}",
-        f"iptables-legacy -t raw -D {_BY_PORT}",
+        f"iptables-legacy -w -t raw -A {_BY_PORT}",
+        f"iptables-legacy -w -t raw -D {_BY_PORT}",
         "iptables-legacy -t raw -I PREROUTING -s 10.10.0.0/24 -d 10.10.0.100",
         stops_production=True,
     ),
