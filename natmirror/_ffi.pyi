@@ -191,6 +191,7 @@ class _Lib:
     NM_TURNS_AMPLE: float
     NM_TURNS_BURST: float
     NM_TURNS_KEPT: float
+    NM_TURNS_RELIEF: int
     NM_TURNS_STEADY: float
     NM_TURNS_SURCHARGE: int
     NM_TURNS_RATE: float

@@ -86,7 +86,7 @@ int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped)
     }
     peer->left -= whole;
     if (!is_genuine)
-        peer->surcharge = 0;
+        peer->surcharge -= peer->surcharge < NM_TURNS_RELIEF ? peer->surcharge : NM_TURNS_RELIEF;
     return 1;
 }
 

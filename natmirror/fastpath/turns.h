@@ -11,10 +11,12 @@
  * A peer that sends far more than its turns gets fewer of them: each packet that finds no turn adds a token to the
  * surcharge, which the next turn costs beside its price. For Python does more than the packets that a peer pays for: a
  * backend's SYN-ACK, the RST that rejects it and the flow's end are three times as much as the SYN of a flood. No
- * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name. While more
- * packets wait than the thread keeps up with (nm_gear.is_swamped), each turn of a peer that has spent half of what it may
- * has the full surcharge: after a stop, what came in meanwhile would else buy a flood ten turns in a row, just when all
- * others wait already. A peer that keeps within its turns has more left, and pays nothing for a flood of another one.
+ * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name. It falls by
+ * a little with each turn that it is paid for. If the first turn cleared it, the tokens that come in during a stop of the
+ * thread soon afterwards would buy a flood ten turns in a row, just when all others wait already. While more packets wait
+ * than the thread keeps up with (nm_gear.is_swamped), each turn of a peer that has spent half of what it may has the full
+ * surcharge, for a longer stop brings in more tokens. A peer that keeps within its turns has more left, and pays nothing
+ * for a flood of another one.
  *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
@@ -50,6 +52,7 @@
 #define NM_STRAYS_BURST 1000.0 /* of these, at once */
 #define NM_SHED_TIME 1.0 /* seconds for which the thread sheds strays after it was swamped, or has dropped one */
 #define NM_TURNS_SURCHARGE 36 /* tokens, at most: with it, a peer has 250 turns of others a second */
+#define NM_TURNS_RELIEF 4 /* tokens by which the surcharge falls with each turn */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
 

@@ -130,7 +130,27 @@ def test_a_client_has_its_turns_again_after_a_flood() -> None:
     for number in range(TURNS):
         one.receive(junk(9000 + number), Hook.PREROUTING, later, Checksum.VALID)
     refused = one.snapshot(NOW)["packets_over_limit"][PuntReason.OPENING_OR_CLOSING] - 2 * SURCHARGE
-    assert refused == SURCHARGE // lib.NM_TURN_OF_OTHERS, "the first turn pays the surcharge"
+    paid = sum(range(lib.NM_TURNS_RELIEF, SURCHARGE + 1, lib.NM_TURNS_RELIEF))
+    assert refused == paid // lib.NM_TURN_OF_OTHERS, "the first turns pay the surcharge"
+
+
+def test_a_flood_gets_no_turns_in_a_row_after_a_stop() -> None:
+    """The thread may have stopped for a while, soon after one of the flood's turns, when few were refused since."""
+    one, rate, stop = engine(), 60_000, 0.004
+    send_junk(one, TURNS + SURCHARGE)
+    now, stops = NOW, 0
+    while stops < 10:
+        now += 1 / rate
+        if is_decided_by_python(one, now):
+            now += stop
+            assert sum(is_decided_by_python(one, now) for _ in range(lib.NQ_BATCH)) <= 2
+            stops += 1
+
+
+def is_decided_by_python(one: Engine, now: float) -> bool:
+    """Return whether a packet of the flood gets a turn."""
+    verdict = one.receive(junk(9000), Hook.PREROUTING, now, Checksum.VALID).verdict
+    return verdict != Drop(DropReason.OVER_LIMIT)
 
 
 def test_a_client_that_sends_strays_saves_up_no_turns() -> None:
