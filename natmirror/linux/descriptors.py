@@ -11,6 +11,8 @@ _USERS = 6
 recordings, for the known switches, and for answers about health."""
 _PIPES = 4  # starting a child process opens this number; netlink sockets and their event loop take fewer descriptors
 _SHARE = 2 * _PIPES
+RESERVED = _SHARE * _USERS
+"""The size of the reserve while no thread uses it."""
 
 
 class _Reserve:
@@ -52,7 +54,7 @@ _reserve = _Reserve()
 def keep_reserve() -> None:
     """Reserve what enough() needs from now on, so that there is enough also once this process has reached its
     limit."""
-    _reserve.resize(_SHARE * _USERS)
+    _reserve.resize(RESERVED)
 
 
 def give_up_reserve() -> None:

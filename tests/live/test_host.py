@@ -7,9 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for
+from natmirror.linux.descriptors import RESERVED
 from tests.live.manager import Manager
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
@@ -25,30 +25,40 @@ pytestmark = pytest.mark.live
 CONNECTIONS = 4
 CHAINS = ("NATMIRROR-PRE", "NATMIRROR-FWD", "NATMIRROR-GUARD")
 WATCHDOG_SECONDS = 2.0
-WHILE_SECONDS = 1.5
-"""Longer than natmirror's programs run, and has its API's connections."""
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """Return what a process has open, by descriptor."""
+    found = {}
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it is closed already
+            found[int(path.name)] = str(path.readlink())
+    return found
 
 
 @contextmanager
-def without_descriptors(pid: int) -> Iterator[None]:
-    """Let a process get no further descriptor.
-
-    Those that it has only for a moment, as while one of its programs runs, are free again soon: so the limit is the
-    lowest number that was free once within a while.
-    """
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    end = time.monotonic() + WHILE_SECONDS
-    while time.monotonic() < end:
-        used &= {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-        time.sleep(0.02)
+def limited(pid: int, limit: int) -> Iterator[None]:
+    """Let a process get no descriptor from this number on."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    lowest_free = min(set(range(len(used) + 1)) - used)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         yield
     finally:
         if Path(f"/proc/{pid}/fd").exists():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def full(pid: int) -> int:
+    """Wait until no thread of natmirror uses the reserve; return the lowest free descriptor."""
+    found: dict[int, str] = {}
+
+    def is_whole() -> bool:
+        nonlocal found
+        found = descriptors(pid)
+        return list(found.values()).count(os.devnull) >= RESERVED
+
+    wait_for(is_whole, "the reserve of descriptors")
+    return min(set(range(len(found) + 1)) - found.keys())
 
 
 def command(scene: Scene, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -74,9 +84,10 @@ def test_no_descriptor_left_costs_production_nothing(scene: Scene, iptables: str
     balancer = scene.balance(iptables=iptables)
     client, until = clients(scene)
     balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
-    descriptors = Path(f"/proc/{balancer.program.pid}/fd")
-    before = len(list(descriptors.iterdir()))
-    with without_descriptors(balancer.program.pid):
+    pid = balancer.program.pid
+    limit = full(pid)
+    before = len(descriptors(pid))
+    with limited(pid, limit):  # what is reserved is left
         accept = ["-I", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT"]
         scene.lab.run("lb", [f"iptables-{iptables}", "-w", "-t", "raw", *accept])
         balancer.wait_for_status(lambda status: any(one["repairs"] for one in status["machine"]["kept"]), "a repair")
@@ -84,7 +95,7 @@ def test_no_descriptor_left_costs_production_nothing(scene: Scene, iptables: str
         code, told = health(scene, balancer)
         assert code == 0, told
     balancer.wait_for_status(lambda status: not status["failing_chores"], "all chores to work again")
-    wait_for(lambda: len(list(descriptors.iterdir())) <= before, "all descriptors to be given back")
+    wait_for(lambda: len(descriptors(pid)) <= before, "all descriptors to be given back")
     assert_all_well(scene.run_client(connections=5, requests=5, seed=8), 5)
     until.touch()
     scene.finish(client)
@@ -94,7 +105,8 @@ def test_no_descriptor_left_costs_production_nothing(scene: Scene, iptables: str
 
 def test_a_stop_that_cannot_remove_its_rules_says_so_and_how_to_remove_them(scene: Scene, iptables: str) -> None:
     balancer = scene.balance(iptables=iptables)
-    with without_descriptors(balancer.program.pid):
+    # The reserve's first half is in use, and of no use what is given back of the other one.
+    with limited(balancer.program.pid, RESERVED // 2):
         balancer.program.send_signal(signal.SIGTERM)
         wait_for(lambda: not balancer.program.running(), "the end")
     assert balancer.program.popen.returncode == 1
