@@ -10,6 +10,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.message import Message
+from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from natmirror.top.asking import Answer, Asker, Trouble
@@ -20,7 +21,11 @@ from natmirror.top.view import View, parse_filter
 
 Ask = Callable[[str, dict[str, Any]], Any]
 """Asks natmirror for a resource, with parameters; raises one of natmirror's errors."""
-_REDRAW_INTERVAL = 1.0  # seconds: ages grow though nothing is answered
+# Seconds
+_REDRAW_INTERVAL = 1.0
+"""Ages grow though nothing is answered."""
+_GATHER_TIME = 0.1
+"""Answers of all askers within this time are drawn together: to draw takes some 50 ms, perhaps of the packets' core."""
 _FIRST_ROWS = 10
 
 
@@ -78,6 +83,8 @@ class TopApp(App[None]):
         self._wall = wall
         self.leg_rows = _FIRST_ROWS
         """For how many legs there is room."""
+        self._drawn_at = clock()
+        self._gathering: Timer | None = None
 
         def asker(resource: str, question: Callable[[], dict[str, Any] | None]) -> Asker:
             def report(result: Answer | Trouble) -> None:
@@ -104,7 +111,7 @@ class TopApp(App[None]):
         self.query_one(Input).can_focus = False
         for one in self._askers.values():
             one.start()
-        self.set_interval(_REDRAW_INTERVAL, self.draw)
+        self.set_interval(_REDRAW_INTERVAL / 2, self._draw_again)
         self.draw()
 
     def on_unmount(self) -> None:
@@ -134,7 +141,20 @@ class TopApp(App[None]):
         if shown.leg_rows > self.leg_rows:
             self._askers["legs"].hurry()
         self.leg_rows = shown.leg_rows
-        screen.update(shown.text)
+        screen.update(shown.text, layout=False)
+        self._drawn_at = self._clock()
+
+    def _draw_again(self) -> None:
+        if self._clock() - self._drawn_at >= _REDRAW_INTERVAL:
+            self.draw()
+
+    def _draw_soon(self) -> None:
+        if self._gathering is None:
+            self._gathering = self.set_timer(_GATHER_TIME, self._draw_gathered)
+
+    def _draw_gathered(self) -> None:
+        self._gathering = None
+        self.draw()
 
     def _fail(self, error: Exception) -> None:
         self.failure = error
@@ -165,7 +185,7 @@ class TopApp(App[None]):
         except (LookupError, TypeError, ValueError) as error:
             self._fail(error)
             return
-        self.draw()
+        self._draw_soon()
 
     # Keys
 

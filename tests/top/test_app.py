@@ -10,8 +10,11 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from natmirror.errors import NoAnswerError
+from natmirror.top import app as app_module
 from natmirror.top.app import TopApp
+from natmirror.top.asking import Trouble
 from natmirror.top.drawing import UNICODE
+from natmirror.top.screen import Frame, frame
 from natmirror.top.view import View
 from tests.helpers.top import Natmirror
 
@@ -84,6 +87,27 @@ def test_an_answer_that_comes_while_the_screen_ends_is_no_fault(gone: type[Widge
         app.draw()
 
     assert run(Natmirror(), do).failure is None
+
+
+def test_answers_that_come_together_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = 0
+
+    def counting(*arguments: Any) -> Frame:
+        nonlocal drawn
+        drawn += 1
+        return frame(*arguments)
+
+    monkeypatch.setattr(app_module, "frame", counting)
+
+    async def do(pilot: Pilot[None], app: TopApp) -> None:
+        await pilot.press("p")
+        before = drawn
+        for _ in range(50):
+            app.post_message(app_module._Reported("status", Trouble("no natmirror answers", is_refused=False)))
+        await until(pilot, lambda: "NO ANSWER since " in app.shown)
+        assert drawn - before < 10
+
+    run(Natmirror(), do)
 
 
 def test_nothing_is_asked_while_it_is_paused() -> None:
