@@ -427,7 +427,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
-    if (is_orig && now < gear->sheds_until && nm_sheds_repetition(gear, flow, seg, now))
+    if (is_orig && now < gear->sheds_until && nm_sheds_data(gear, flow, seg, now))
         return NM_DROP_OVER_LIMIT;
     if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken && nm_begins_copy(gear, flow, seg, now))
         return NM_PUNT_COPY_BEGINS;

@@ -9,10 +9,11 @@ int nm_is_shed(nm_gear *gear, const uint8_t *client, int is_refused, double now)
     return 1;
 }
 
-int nm_sheds_repetition(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now)
+int nm_sheds_data(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now)
 {
     int is_acked = flow->reply.flags & NM_HALF_ACK && diff(seg->seq + seg->payload_len, flow->reply.ack) <= 0;
-    if (!seg->payload_len || !is_acked || flow->flags & NM_FLOW_WATCHED || !nm_is_shed(gear, flow->client, 0, now))
+    int is_stray = seg->payload_len && (is_acked || nm_flow_is_unconfirmed(flow));
+    if (!is_stray || flow->flags & NM_FLOW_WATCHED || !nm_is_shed(gear, flow->client, 0, now))
         return 0;
     gear->counters.packets_decided_in_c++;
     gear->counters.drops[NM_DROP_OVER_LIMIT]++;

@@ -14,9 +14,9 @@ nm_bucket *nm_peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm
 /* Return whether to drop a client's stray: the thread sheds strays, and the client has sent more of them than it may. Then
  * the thread goes on shedding them. is_refused: the packet was refused a turn before. */
 int nm_is_shed(nm_gear *gear, const uint8_t *client, int is_refused, double now);
-/* Return whether a client's packet of an established flow is dropped for the same reason, and count it: all its data is
- * acknowledged, so that the backend would only acknowledge it once more. */
-int nm_sheds_repetition(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now);
+/* Return whether a client's data of a flow is dropped for the same reason, and count it: the backend has acknowledged all
+ * of it, and would only do so again, or has never been heard, and would reset a connection that it does not know. */
+int nm_sheds_data(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now);
 /* Return whether a packet of this flow, or of no flow and no leg (NULL), is of no established connection. */
 static inline int nm_is_stray(const nm_flow *flow)
 {

@@ -595,6 +595,20 @@ def test_repetitions_of_acknowledged_data_are_shed_too() -> None:
     assert_adds_up(one.snapshot(NOW))
 
 
+def test_data_of_a_connection_that_was_picked_up_is_shed_until_its_backend_is_heard() -> None:
+    one, client = engine(), at("10.10.0.66", 1025)
+    data = stray(1, "PA", b"x")
+    verdict = one.receive(data, Hook.PREROUTING, NOW, Checksum.VALID).verdict
+    assert isinstance(verdict, Accept) and verdict.packet is not None
+    assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
+    shed(one)
+    assert passed(one, [data] * 2 * STRAYS) == STRAYS
+    backend = (verdict.packet[16:20], SERVICE[1])
+    one.receive(packet(backend, client, "PA", 7, 2, b"answer"), Hook.FORWARD, NOW, Checksum.VALID)
+    assert passed(one, [packet(client, SERVICE, "PA", 2, 13, b"more")] * STRAYS) == STRAYS
+    assert_adds_up(one.snapshot(NOW))
+
+
 def test_a_connection_opens_amid_its_clients_strays_while_the_thread_sheds_them() -> None:
     one = engine()
     shed(one)
