@@ -600,7 +600,7 @@ def test_data_of_a_connection_that_was_picked_up_is_shed_until_its_backend_is_he
     data = stray(1, "PA", b"x")
     verdict = one.receive(data, Hook.PREROUTING, NOW, Checksum.VALID).verdict
     assert isinstance(verdict, Accept) and verdict.packet is not None
-    assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
+    assert one.snapshot(NOW)["counters"][EngineCounter.FLOWS_PICKED_UP] == 1
     shed(one)
     assert passed(one, [data] * 2 * STRAYS) == STRAYS
     backend = (verdict.packet[16:20], SERVICE[1])
