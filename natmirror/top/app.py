@@ -25,7 +25,7 @@ Ask = Callable[[str, dict[str, Any]], Any]
 _REDRAW_INTERVAL = 1.0
 """Ages grow though nothing is answered."""
 _GATHER_TIME = 0.1
-"""Answers of all askers within this time are drawn together: to draw takes some 50 ms, perhaps of the packets' core."""
+"""Answers of all askers within this time are drawn together: to draw takes a processor long, perhaps the packets'."""
 _FIRST_ROWS = 10
 
 
