@@ -31,6 +31,7 @@ pytestmark = pytest.mark.live
 ECHO_PORT = 7000
 E1 = {"service": "echo", "backend": "e1"}
 WATCHDOG_TIMEOUT = 3.0  # seconds
+SLOWEST = 0.5  # seconds; 0.1 on a quiet machine, but other tests may run beside this one
 
 RULES = """
 switches: [10.10.0.0/24]
@@ -229,5 +230,5 @@ def test_a_frozen_disk_delays_neither_production_nor_the_watchdog_and_works_agai
         slowest = max(one["took"] for one in lines if one["began"] >= frozen_at)
         print(f"frozen for {frozen_for:.1f} s: slowest answer {slowest:.3f} s, longest wait for a beat {longest:.2f} s")
         assert [one for one in lines if one["error"]] == []
-        assert slowest < frozen_for / 2, "none has waited until it was thawed"
-        assert longest < WATCHDOG_TIMEOUT
+        assert slowest < min(SLOWEST, frozen_for / 2), "none has waited until it was thawed"
+        assert longest < WATCHDOG_TIMEOUT / 3
