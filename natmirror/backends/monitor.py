@@ -29,6 +29,9 @@ log = logging.getLogger("natmirror")
 _STOP_TIMEOUT = 0.9
 _MAX_FAILED_SYNS = 1024
 _MAX_OTHERS = 4  # backends that are asked whether it is this host's network that fails
+_CUT_OFF_LINGERS = 3.0
+"""Seconds for which this host may still reach no one once it has its route or carrier back: the kernel sends no packet
+until it has seen the carrier, up to 1 s later, and then may have to wait for its next ARP requests, 1 s apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class _Watched:
     """The duration of its last check."""
     inconclusive: str = ""
     """Why the last check said nothing about the backend; empty if it said something."""
+    cut_off_at: float = float("-inf")
+    """When this host was last seen to lack its route or carrier, in seconds."""
     is_silent: bool = False
     """Whether the last check that said something failed because not a single packet came back."""
     second_targets: Sequence[Target] = ()
@@ -223,7 +228,7 @@ class Monitor:
     async def _blame(self, watched: _Watched, probe: Probe, outcome: Outcome) -> Outcome:
         """Return the outcome of a check after a look at this host, which may be why it failed. A backend that dies may
         take its route or carrier with it: so the check has failed all the same if another host answers while this host
-        is still cut off. Otherwise its route or carrier may have come back meanwhile."""
+        is still cut off. Otherwise its route or carrier may have come back meanwhile, or just before."""
         is_cut_off = probe.has_no_route
         if outcome.ok is False and probe.source is not None:
             probe.abort()
@@ -233,6 +238,10 @@ class Monitor:
             if why is None:
                 why = await asyncio.to_thread(self._host.why_dropped, here, there)
             outcome = Outcome(None, why) if why else outcome
+        if is_cut_off:
+            watched.cut_off_at = time.monotonic()
+        elif outcome.is_silence and time.monotonic() < watched.cut_off_at + _CUT_OFF_LINGERS:
+            return Outcome(None, f"{outcome.reason}, and this host has only just got its route or carrier back")
         answered = await self._other_answering(watched) if is_cut_off else None
         if answered and await asyncio.to_thread(self._host.why_cut_off, endpoint_of(watched.backend)):
             return Outcome(False, f"{outcome.reason}, while {answered} answers")

@@ -371,6 +371,35 @@ def test_a_carrier_that_comes_back_while_another_is_asked_takes_no_backend_down(
         assert (watch.reports, watch.states()) == ([], {"c1": "up", "c2": "up"})
 
 
+def test_a_backend_that_is_silent_just_after_this_host_was_cut_off_goes_down_later_only(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's next ARP request may be a second away, and the first one that is answered another backend's."""
+    host, well = Host(cut_off=NO_CARRIER), controllers(None)
+    monkeypatch.setattr("natmirror.backends.monitor._CUT_OFF_LINGERS", float("inf"))
+    with socket.create_server((HOST, 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        checked = rules(f"{{check: tcp, {FAST}}}", c1=full.getsockname()[1], c2=well.port)
+        with Watch(checked, host) as watch:
+            watch.wait_for(1)  # cut off, while c2 answers: its host may have died
+            assert watch.reports.pop()[1:3] == ("c1", False)
+        answering: list[Target] = []
+
+        async def first_answering(targets: Sequence[Target], _: float, bind: Bind) -> Target | None:
+            return next((target for target in targets if target in answering), None)
+
+        monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+        with Watch(checked, host) as watch:
+            wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 2, "checks", 5.0)
+            host.cut_off = None
+            before = watch.monitor.status()[0]["inconclusive_checks"]
+            wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= before + 4, "checks", 5.0)
+            assert "has only just got its route or carrier back" in watch.monitor.status()[0]["inconclusive_reason"]
+            assert (watch.reports, watch.states()) == ([], {"c1": "up", "c2": "up"})
+            monkeypatch.setattr("natmirror.backends.monitor._CUT_OFF_LINGERS", 0.0)
+            watch.wait_for(1)
+            assert watch.reports == [("of", "c1", False, "no answer within 100 ms")]
+
+
 def test_backends_that_are_cut_off_while_nothing_answers_stay_up_and_fall_when_one_answers_again(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
