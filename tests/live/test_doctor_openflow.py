@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from natmirror.findings import SendCode
 from natmirror.lab.controllers.programs import OsKen, OvsTestController
 from natmirror.lab.process import Program, wait_for
 from natmirror.linux.interfaces import DOCTORS_PORT
@@ -57,10 +58,19 @@ class Doctor:
         return bool(mirror["legs"] == 0)
 
     def sent(self) -> tuple[list[str], list[str]]:
-        """Return what it finds about the service and about the mirror, or the states without findings."""
-        checks = self.checks(self.sending)
-        service, mirror = (checks[name] for name in ("send-openflow", "send-openflow-master"))
-        return _found(service), _found(mirror)
+        """Return what it finds about the service and about the mirror, or the states without findings. It is asked
+        again while it finds this machine too busy to connect in time."""
+        found: tuple[list[str], list[str]] = ([], [])
+
+        def is_in_time() -> bool:
+            nonlocal found
+            checks = self.checks(self.sending)
+            service, mirror = (checks[name] for name in ("send-openflow", "send-openflow-master"))
+            found = _found(service), _found(mirror)
+            return SendCode.SENT_LATE not in found[0]
+
+        wait_for(is_in_time, "a connection in time")
+        return found
 
     def start(self) -> Program:
         """Start a doctor, and wait until its connection is open."""
