@@ -18,6 +18,7 @@ _V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
 _PERIOD = 100_000  # microseconds
 _SHARE = 0.03
 _STOPPED_FOR = 4.5  # seconds
+FOUND, ENDED = "cpu-scarce: packet thread 0 has waited", "cpu-scarce: no longer so"
 
 
 @pytest.fixture
@@ -55,11 +56,12 @@ def test_a_packet_thread_that_hardly_gets_a_core_is_a_finding(scene: Scene, grou
     balancer = scene.balance()
     client, _ = scene.client(connections=8, requests=10_000, pause=0.05, seed=1)
     balancer.wait_for_status(lambda status: status["mirrors"][0]["acked_bytes"] > 1000, "copies")
-    assert "cpu-scarce" not in _codes(scene)
+    wait_for(lambda: "cpu-scarce" not in _codes(scene), "no finding: on a busy machine there may have been one")
+    found, ended = (balancer.program.text.count(text) for text in (FOUND, ENDED))
     _move(group, balancer.program.pid)
-    wait_for(lambda: "cpu-scarce: packet thread 0 has waited" in balancer.program.text, "the finding", 60.0)
+    wait_for(lambda: balancer.program.text.count(FOUND) > found, "the finding", 60.0)
     _move(group.parent, balancer.program.pid)
-    wait_for(lambda: "cpu-scarce: no longer so" in balancer.program.text, "its end", 60.0)
+    wait_for(lambda: balancer.program.text.count(ENDED) > ended, "its end", 60.0)
     client.end()
     scene.clients.clear()
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from natmirror.lab.process import wait_for
 from tests.helpers.browser import PHONE, Browser
 from tests.live.scene import RULES, Scene
 
@@ -41,7 +42,7 @@ def test_the_page_tells_the_truth_about_now(scene: Scene) -> None:
         browser.wait_for(told("#problems", "backend openflow/c1 (10.20.0.11:6653) is down"), "the problem", TIMEOUT)
         browser.wait_for(told("#condition", "DEGRADED: 1 problem"), "no other problem", TIMEOUT)
         assert "see whether its program runs" in browser.text("#problems .mends")
-        assert states(browser) == ["down", "up", "up"]
+        wait_for(lambda: states(browser) == ["down", "up", "up"], "no other trouble in the tables")
         assert "c1 down" in str(browser.value("document.querySelector('#map svg').textContent")).replace("\u2002", " ")
         browser.wait_for(told("#events", "backend-down"), "the event", TIMEOUT)
         scene.lose("m", 100)
