@@ -14,6 +14,7 @@ _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _QUIET = ["-vsyslog:off", "-vconsole:off"]
 DATA_SIDE = "10.40.0"
 PORTS = (1, 2)
+_ANSWER_WITHIN = 5  # seconds; on a busy machine a switch or its controller may stand still for some
 
 
 class OpenVSwitch:
@@ -70,7 +71,7 @@ class OpenVSwitch:
         """Have one host ping the other through the switch: the first packets cause PACKET_INs. Return whether all
         were answered."""
         there = f"{DATA_SIDE}.{self.number}2"
-        command = ["ping", "-q", "-c", str(count), "-i", "0.2", "-W", "2", there]
+        command = ["ping", "-q", "-c", str(count), "-i", "0.2", "-W", str(_ANSWER_WITHIN), there]
         return " 0% packet loss" in self._lab.run(f"h{self.number}1", command, check=False)
 
     def forget_flows(self) -> None:
@@ -107,6 +108,7 @@ class OpenVSwitch:
             self._lab.add_host(host)
             self._lab.cable(host, "eth0", self.host, f"p{port}")
             self._lab.address(host, "eth0", f"{DATA_SIDE}.{self.number}{port}")
+            self._lab.sysctl(host, neigh__eth0__mcast_solicit=_ANSWER_WITHIN)  # one ARP request a second
 
     def _start(self) -> None:
         run, database = self.directory, str(self.directory / "conf.db")

@@ -157,6 +157,11 @@ class Scene:
         """Return the master's records."""
         return self._got("m")
 
+    def wait_for_master(self, *ports: int) -> None:
+        """Wait until the master has recorded the connections from these ports: its kernel acknowledges their bytes and
+        their ends before."""
+        wait_for(lambda: self.at_master().keys() >= {*ports}, "the master to have all streams")
+
     def _got(self, host: str) -> dict[int, tuple[int, str]]:
         return self.recorders[host].by_port()
 

@@ -27,8 +27,9 @@ def test_the_demo_ends_with_its_proof(tmp_path: Path) -> None:
         wait_for(lambda: "until Ctrl-C" in output.read_text() or demo.poll() is not None, "the story", TIMEOUT)
         found = re.search("The status page: (.*)", output.read_text())
         assert found is not None, output.read_text()
-        assert "<title>natmirror</title>" in httpx.get(found[1], trust_env=False).text
-        assert httpx.get(f"{found[1]}v1/status", trust_env=False).json()["mirrors"][0]["name"] == "master"
+        assert "<title>natmirror</title>" in httpx.get(found[1], trust_env=False, timeout=TIMEOUT).text
+        status = httpx.get(f"{found[1]}v1/status", trust_env=False, timeout=TIMEOUT).json()
+        assert status["mirrors"][0]["name"] == "master"
         demo.send_signal(signal.SIGINT)
         assert demo.wait(TIMEOUT) == 0, output.read_text()
     finally:

@@ -16,7 +16,7 @@ ANSWERS = 100
 
 @pytest.mark.parametrize("version", ["1.0", "1.3"])
 def test_an_equal_master_agrees_and_bugs_are_named(version: str) -> None:
-    with Lab(switches=2) as lab, Stage(lab, version, ["shuffled", "noarp", "rewrite"], rate=15.0) as stage:
+    with Lab(switches=2) as lab, Stage(lab, version, ["shuffled", "noarp", "rewrite"], rate=10.0) as stage:
         outcomes, truth = measure(stage, ANSWERS, 60.0)
     assert leftovers() == []
     assert mistakes(outcomes, ANSWERS) == []

@@ -97,7 +97,7 @@ def test_reloads_under_load_cost_no_connection(scene: Scene, times: int) -> None
         for _, some in coming:
             sent |= assert_all_well(some, 20)
         assert scene.at_backends() == sent
-        balancer.wait_until_acknowledged()
+        scene.wait_for_master(*sent)
         assert scene.at_master() == sent
         assert counting.packets() == dict.fromkeys(("s1", "c1", "c2", "m"), 0)
     finally:
@@ -174,7 +174,7 @@ def test_a_mirror_is_removed_and_comes_back(scene: Scene) -> None:
     rules.write_text(text(1))
     send_command("reload", {}, balancer.api)
     later = assert_all_well(scene.run_client(connections=10, requests=5, seed=7), 10)
-    balancer.wait_until_acknowledged()
+    scene.wait_for_master(*later)
     assert later.items() <= scene.at_master().items()
     until.touch()
     scene.finish(client)

@@ -34,6 +34,7 @@ def test_a_dump_has_all_but_no_address_of_the_network(alone: Scene) -> None:
     balancer = scene.balance(RULES)
     scene.run_client(connections=4)
     macs = MAC.findall(scene.lab.run("lb", ["ip", "link"]))
+    balancer.wait_for_status(lambda status: status["condition"]["state"] == "ok", "nothing to be wrong")
     texts = dump(scene, balancer.api, "running.tar.gz")
     status = json.loads(texts["status.json"])
     assert status["condition"]["state"] == "ok"

@@ -72,7 +72,7 @@ def test_checksums_and_ports_are_right_at_both_ends(scene: Scene, software_check
     assert requests_and_replies >= 800, "large ones"
     sent |= assert_all_well(scene.run_client(connections=20, requests=20, size=10, answers=100, seed=2), 20)
     assert marked(balancer)[0] - requests_and_replies >= 400, "replies alone"
-    balancer.wait_until_acknowledged()
+    scene.wait_for_master(*sent)
     assert scene.at_backends() == scene.at_master() == sent
     for sniffer, capture in sniffers:
         sniffer.end()
@@ -88,7 +88,7 @@ def test_without_nft_natmirror_translates_by_itself(scene: Scene, tmp_path: Path
     scene.record("c1", "c2", "m")
     balancer = scene.balance(RULES, iptables="nft", through=["unshare", "--mount", "sh", "-c", hidden, "sh"])
     sent = assert_all_well(scene.run_client(connections=20, requests=20, size=3000), 20)
-    balancer.wait_until_acknowledged()
+    scene.wait_for_master(*sent)
     assert scene.at_backends() == scene.at_master() == sent
     assert marked(balancer)[0] == 0
     why = balancer.status()["machine"]["kernel_translation_off_because"]
@@ -135,7 +135,7 @@ def test_after_the_table_is_flushed_no_client_sees_a_backend_and_connections_go_
     until.touch()
     scene.finish(client)
     sent = assert_all_well(records, 20)
-    balancer.wait_until_acknowledged()
+    scene.wait_for_master(*sent)
     assert scene.at_backends() == scene.at_master() == sent
     sniffer.end()
     service, clients = at(SERVICE, 0)[0], {at(address, 0)[0] for address in CLIENTS}
