@@ -2,13 +2,11 @@
 
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for
 from natmirror.linux.descriptors import RESERVED
 from tests.live.core_waits import CoreWaits
+from tests.live.descriptors import descriptors, full, limited
 from tests.live.manager import Manager
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
@@ -26,40 +25,6 @@ pytestmark = pytest.mark.live
 CONNECTIONS = 4
 CHAINS = ("NATMIRROR-PRE", "NATMIRROR-FWD", "NATMIRROR-GUARD")
 WATCHDOG_SECONDS = 2.0
-
-
-def descriptors(pid: int) -> dict[int, str]:
-    """Return what a process has open, by descriptor."""
-    found = {}
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it is closed already
-            found[int(path.name)] = str(path.readlink())
-    return found
-
-
-@contextmanager
-def limited(pid: int, limit: int) -> Iterator[None]:
-    """Let a process get no descriptor from this number on."""
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        if Path(f"/proc/{pid}/fd").exists():
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
-def full(pid: int) -> int:
-    """Wait until no thread of natmirror uses the reserve; return the lowest free descriptor."""
-    found: dict[int, str] = {}
-
-    def is_whole() -> bool:
-        nonlocal found
-        found = descriptors(pid)
-        return list(found.values()).count(os.devnull) >= RESERVED
-
-    wait_for(is_whole, "the reserve of descriptors")
-    return min(set(range(len(found) + 1)) - found.keys())
 
 
 def command(scene: Scene, *words: str) -> "subprocess.CompletedProcess[str]":

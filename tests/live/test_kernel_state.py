@@ -2,7 +2,6 @@
 tests/live/faults has the changes that natmirror repairs, and what they cost."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from natmirror.api.client import send_command
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
+from tests.live.descriptors import full, limited
 from tests.live.faults.kernel_faults import DEVICE_FAULTS
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
@@ -126,10 +126,8 @@ def test_rules_are_kept_without_descriptors_and_unreadable_ones_are_a_finding(sc
     until = scene.file("until")
     client, records = scene.client(connections=CONNECTIONS, until=until, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), before[1]))
-    plant(scene, balancer, name, FLUSH)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    with limited(pid, full(pid)):
+        plant(scene, balancer, name, FLUSH)
     balancer.wait_for_status(lambda status: status["uptime_seconds"] > 9, "traffic that was regular for a while")
     program = str(Path(shutil.which("iptables-nft-save") or "").resolve())
     inside = ["nsenter", "-t", str(pid), "-m"]
