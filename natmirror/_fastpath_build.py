@@ -23,7 +23,7 @@ HEADERS = (
     *("fastpath/out_buffer.h", "fastpath/leg_sender.h", "fastpath/maglev.h", "fastpath/turns.h", "fastpath/gear.h"),
     *("fastpath/flow_lifecycle.h", "fastpath/held_bytes.h", "fastpath/looks.h"),
     "_fastpath.h",
-    *("linux/nfqueue.h", "linux/outbox.h", "linux/loop.h"),
+    *("linux/nfqueue.h", "linux/outbox.h", "linux/priority.h", "linux/loop.h"),
 )
 
 # cffi's generated wrappers have unused parameters. This pragma covers the generated file only.

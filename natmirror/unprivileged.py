@@ -46,6 +46,8 @@ def confine(most_memory: int) -> None:
         file.write(str(_OOM_SCORE))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (most_memory, most_memory))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))  # none of its threads goes before packets
     give_up_rights()
 
 

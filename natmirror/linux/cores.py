@@ -1,8 +1,11 @@
-"""The number of packet threads, by this host's cores."""
+"""The number of packet threads, by this host's cores, and what they take of them before others."""
 
 import os
 
 from natmirror.rules import MAX_THREADS, Rules
+
+_FIRST_SHARE = 0.5
+"""The part of the cores that packets may take before all programs of this host."""
 
 
 def thread_count(rules: Rules) -> int:
@@ -10,3 +13,9 @@ def thread_count(rules: Rules) -> int:
     two."""
     cores = min(len(os.sched_getaffinity(0)), MAX_THREADS)
     return rules.threads or 1 << (cores.bit_length() - 1)
+
+
+def first_share(threads: int) -> float:
+    """Return the part of a core that each of so many packet threads may take before all other programs: together they
+    take half of the cores so at most, also where threads share a core."""
+    return _FIRST_SHARE * min(1.0, len(os.sched_getaffinity(0)) / threads)

@@ -4,12 +4,10 @@
 
 #include <errno.h>
 #include <linux/netfilter.h>
-#include <linux/sched/types.h>
 #include <math.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +27,6 @@
 #define EXPIRY_PAUSE 0.004     /* seconds: a peer may have opened thousands of flows that expire at once (worker.py) */
 #define CUT_TIME 10.0          /* seconds for which the kernel cuts all large packets, after one above 64 KiB */
 #define SAMPLE_EVERY 16        /* of so many packets, the delay of one is measured, of each batch one at most */
-#define SLICE 100000           /* nanoseconds: the shortest that the kernel takes */
 #define SWAMPED 2               /* full batches in a row: more packets wait than come while one is decided */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
@@ -238,15 +235,6 @@ static int receive(nl_loop *loop, double due)
     return count || (until > now && !waits) ? count : take_batch(loop, waits);
 }
 
-void nl_shorten_slice(void)
-{
-    struct sched_attr attributes;
-    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0))
-        return;
-    attributes.sched_runtime = SLICE;
-    syscall(SYS_sched_setattr, 0, &attributes, 0);
-}
-
 int nl_timer(void)
 {
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -290,6 +278,7 @@ static int wait_until(nl_loop *loop, double until)
     uint64_t times;
     loop->polled_at = nl_clock();
     note_preemption(loop);
+    nl_priority_keep(&loop->priority, loop->polled_at);
     if (fds[1].revents && read(loop->timer_fd, &times, sizeof times) > 0)
         loop->armed_at = INFINITY;
     return fds[0].revents != 0;

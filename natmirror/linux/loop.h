@@ -12,6 +12,7 @@
 #include "fastpath/times.h"
 #include "linux/nfqueue.h"
 #include "linux/outbox.h"
+#include "linux/priority.h"
 
 /* Why nl_run() has returned. */
 #define NL_PUNT 1  /* Python decides the packet loop.punted, then calls nl_decided() */
@@ -46,6 +47,7 @@ typedef struct {
     uint32_t spins_skipped; /* requests without busy polling, for want of credit */
     int64_t preemptions;  /* of the thread, counted at the last poll */
     double no_spin_until; /* no busy polling before this time, because the thread was preempted */
+    nl_priority priority; /* of the thread that runs the loop */
     double longest_wait;  /* the receive timeout of the only queue's socket, for a receiving call that blocks; or 0 */
     int count, next;      /* packets of the batch, and the first undecided one */
     double now;           /* when the batch was received, CLOCK_MONOTONIC */
@@ -69,10 +71,6 @@ void nl_send(nl_loop *loop);
 
 /* Return the time, CLOCK_MONOTONIC, in seconds. */
 double nl_clock(void);
-
-/* Ask the kernel to run this thread soon after each packet, also while other programs use the core: it then runs for a
- * shorter time at once, with the same share of the core. Linux 6.12 does it; others ignore the request. */
-void nl_shorten_slice(void);
 
 /* Return a new timer's descriptor, which the caller closes, or a negative errno. */
 int nl_timer(void);

@@ -19,12 +19,6 @@ _GATHER_TIME = 0.005
 """Seconds after a write during which small segments to mirrors wait, to be written together."""
 
 
-def shorten_slice() -> None:
-    """Have the kernel run the calling thread soon after each packet, where it can (Linux 6.12), also while other
-    programs use the core."""
-    lib.nl_shorten_slice()
-
-
 class LoopEvent(IntEnum):
     """Why run() has returned."""
 
@@ -101,6 +95,11 @@ class Loop:
     def close(self) -> None:
         """Close the timer; the caller closes the queues and descriptors."""
         os.close(self._timer_fd)
+
+    def go_first(self, share: float) -> None:
+        """Have the calling thread, which is the one that calls run(), be run before all other programs while it takes
+        less than this share of a core, where the kernel allows it, and else soon after each packet (Linux 6.12)."""
+        lib.nl_priority_begin(ffi.addressof(self._loop, "priority"), share)
 
     def run(self, until: float) -> LoopEvent:
         """Pass packets until Python has something to do, or the monotonic clock shows ``until``. A queue that fails is

@@ -20,9 +20,10 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import NEVER
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
+from natmirror.linux.cores import first_share
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
-from natmirror.linux.loop import BoundQueue, Loop, LoopEvent, shorten_slice
+from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor
 from natmirror.mirror.faults import Fault
@@ -216,8 +217,8 @@ class Worker:
     # In the thread: its rounds
 
     def _run(self) -> None:
-        shorten_slice()
         try:
+            self._loop.go_first(first_share(self._shard.count))
             self._pass_packets()
             self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for data
             self._loop.flush()

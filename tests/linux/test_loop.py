@@ -1,11 +1,9 @@
 """The packet loop over a socket that plays the kernel's part."""
 
 import os
-import re
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +12,7 @@ from natmirror.fastpath import NEVER
 from natmirror.fastpath.flow_flags import set_python_state
 from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.leg_flags import set_steady
-from natmirror.linux.loop import LoopEvent, shorten_slice
+from natmirror.linux.loop import LoopEvent
 from natmirror.net.build import build, synthesise
 from natmirror.net.packet import ACK, parse
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
@@ -22,26 +20,6 @@ from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS
 
 HEADER = struct.Struct("=BBHHHH")
-
-
-def slice_of_thread() -> int:
-    """Return the slice of the calling thread in nanoseconds; skip the test where the kernel does not show it."""
-    shown = Path("/proc/thread-self/sched")
-    found = re.search(r"^se\.slice\s*:\s*(\d+)$", shown.read_text(), re.MULTILINE) if shown.exists() else None
-    if found is None:
-        pytest.skip("the kernel shows no slices of threads")
-    return int(found[1])
-
-
-def test_a_thread_asks_for_short_turns_that_begin_at_once() -> None:
-    def measure() -> tuple[int, int]:
-        before = slice_of_thread()
-        shorten_slice()
-        return before, slice_of_thread()
-
-    with ThreadPoolExecutor(1) as other:
-        before, after = other.submit(measure).result()
-    assert after == 100_000 < before
 
 
 def test_the_loop_busy_polls_for_an_answer_while_it_has_credit_and_is_not_preempted(stage: Stage) -> None:

@@ -147,6 +147,9 @@ class Loop:
         self.rounds = rounds
         self.rests: list[float] = []
 
+    def go_first(self, share: float) -> None:
+        """This thread is of the usual class."""
+
     def run(self, until: float) -> LoopEvent:
         if len(self.rests) == self.rounds:
             raise SystemExit("enough")  # no other exception ends the thread at once

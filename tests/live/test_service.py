@@ -99,6 +99,12 @@ def children(balancer: LoadBalancer) -> dict[int, bytes]:
     return found
 
 
+def priority_limit(pid: int) -> int:
+    """Return the highest real-time priority that a process may give itself."""
+    [line] = re.findall(r"Max realtime priority +\d+ +(\d+)", Path(f"/proc/{pid}/limits").read_text())
+    return int(line)
+
+
 @pytest.fixture
 def manager(scene: Scene, iptables: str) -> Iterator[Manager]:
     manager = Manager(scene, iptables)
@@ -137,6 +143,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         assert [int(status_of(child)[kind], 16) for kind in ("CapPrm", "CapEff", "CapAmb")] == 3 * [
             CAPABILITIES * has_rights
         ]
+        assert priority_limit(child) == (priority_limit(balancer.program.pid) if has_rights else 0)
     packet_thread = thread_of(balancer.program.pid, "packets-1")
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)

@@ -41,6 +41,10 @@ class Loop:
         self.then = then
         self.has_punted = False
         self.decided: list[Decision] = []
+        self.share = 0.0
+
+    def go_first(self, share: float) -> None:
+        self.share = share
 
     def run(self, until: float) -> LoopEvent:
         if self.then is not None:

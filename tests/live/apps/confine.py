@@ -5,9 +5,11 @@ may write only there. restrict.py, which runs next, applies the unit's limits on
 """
 
 import os
+import resource
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.helpers.unitfile import lines, settings
@@ -62,6 +64,9 @@ def main() -> None:
     )
     identity = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs"]
     capabilities = [f"--inh-caps=-all,{ambient}", f"--ambient-caps=-all,{ambient}", f"--bounding-set=-all,{bounding}"]
+    [priority] = settings("LimitRTPRIO")
+    with suppress(ValueError):  # not every root may raise a limit
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (int(priority), int(priority)))
     restrict = [sys.executable, "-m", "tests.live.apps.restrict"]
     os.chdir(ROOT)
     os.execvp("setpriv", ["setpriv", *identity, *capabilities, *restrict, *command])

@@ -1,0 +1,24 @@
+/* How soon the kernel gives a packet thread its core after each packet. This header serves both #include and cffi's
+ * cdef().
+ *
+ * While the thread takes less than a share of a core, it goes first: SCHED_RR, before all programs of the usual class.
+ * One that takes more would keep them from their work, so it is of the usual class itself, with short turns. */
+#ifndef NATMIRROR_LINUX_PRIORITY_H
+#define NATMIRROR_LINUX_PRIORITY_H
+
+typedef struct {
+    double share;     /* of a core, below which the thread goes first; 0: it never does, or the kernel forbids it */
+    double looked_at; /* CLOCK_MONOTONIC: when the loop last looked at what the thread takes */
+    double used;      /* processor seconds that the thread had taken by then */
+    int goes_first;
+} nl_priority;
+
+/* Have the calling thread go first while it takes less than this share of a core, where the kernel allows it, and else
+ * be run for short turns that begin soon, with the same part of the core as others (Linux 6.12; older ones ignore it).
+ * Programs and threads that it starts are of the usual class. */
+void nl_priority_begin(nl_priority *priority, double share);
+
+/* Look at what the calling thread takes, every 10 ms at most, and change its class if it has to. */
+void nl_priority_keep(nl_priority *priority, double now);
+
+#endif
