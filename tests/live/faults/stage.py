@@ -227,7 +227,7 @@ class Stage:
             self._wait_for_checks(_CHECKS_TO_ASK_AGAIN)
 
     def _note_waits(self) -> None:
-        """Give the last outcome its programs' waits for a core, and begin anew."""
+        """Give the last outcome its programs' waits for a core, and count from now on."""
         if self._outcomes:
             self._outcomes[-1].without_core = self._waits.seconds()
         self._waits = CoreWaits(*self._production)
