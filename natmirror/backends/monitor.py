@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from natmirror.backends.health import BackendHealth
 from natmirror.backends.host_view import HostView, Target
-from natmirror.backends.probes import PROBES, Outcome, Probe
+from natmirror.backends.probes import MAX_LATE, PROBES, Outcome, Probe
 from natmirror.backends.second_target import RARELY, SOON, answering, counted, first_answering, pause_after
 from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
@@ -280,6 +280,8 @@ class Monitor:
             elif now < until:
                 known, before = watched.known_targets, watched.answered
                 answered = await answering(known, until - now, self._host.bind)
+                if time.monotonic() > until + MAX_LATE:
+                    return  # this host was too busy to hear them: they are asked again after the next check
                 watched.ask_pause = pause_after(watched.ask_pause, before, answered, known)
                 watched.answered, watched.late_targets = counted(before, answered, known, watched.late_targets)
                 watched.known_targets, watched.ask_at = None, now + watched.ask_pause

@@ -26,7 +26,8 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Backend, CheckKind, Health
 
 _REAP_TIMEOUT = 0.05  # seconds; a killed process ends at once, unless it hangs in the kernel
-_MAX_LATE = 0.1  # seconds; a timeout that fires later than this shows that this host is too busy to judge others
+MAX_LATE = 0.1
+"""Seconds; a timeout that fires later than this shows that this host is too busy to judge others."""
 _PIECE_LEN = 1 << 16
 _MAX_LAST_PIECES = 16  # pieces that are read after our FIN
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
@@ -93,7 +94,7 @@ class Probe:
             async with asyncio.timeout(self._settings.timeout):
                 return Outcome(True, await self._ask())
         except TimeoutError:
-            if time.monotonic() - began_at > self._settings.timeout + _MAX_LATE or self._was_answered():
+            if time.monotonic() - began_at > self._settings.timeout + MAX_LATE or self._was_answered():
                 return Outcome(None, "this host was too busy to check it")
             reason = f"no {self.awaited} within {self._settings.timeout * 1000:g} ms"
             return Outcome(False, reason, is_silence=self.source is not None)

@@ -16,6 +16,7 @@ import pytest
 
 from natmirror.backends.host_view import Bind, Target
 from natmirror.backends.monitor import HealthChange, Monitor
+from natmirror.backends.probes import MAX_LATE
 from natmirror.backends.shown import HealthEntry
 from natmirror.lab.process import wait_for
 from natmirror.net.endpoint import Endpoint
@@ -356,6 +357,38 @@ def test_a_network_that_fails_again_at_once_is_not_taken_for_backends(
     with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway)) as watch:
         wait_for(lambda: asked.count([]) >= 2, "questions in vain", 5.0)
         watch.wait_for_checks()
+        for one in well:
+            one.close()
+        watch.wait_for(2)
+        assert watch.isolated == [True, True]
+
+
+def test_a_second_target_that_this_host_was_too_busy_to_hear_still_counts(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, is_busy = IPv4Address("10.20.0.1"), False
+    asked: list[Target] = []
+
+    async def answering(targets: Sequence[Target], timeout: float, bind: Bind) -> list[Target]:
+        if not is_busy:
+            return list(targets)
+        asked.extend(targets)
+        time.sleep(timeout + 2 * MAX_LATE)  # blocks the whole thread
+        return []
+
+    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
+        return None
+
+    monkeypatch.setattr("natmirror.backends.monitor.RARELY", 0.0)
+    monkeypatch.setattr("natmirror.backends.second_target.RARELY", 0.0)
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    well = [controllers(None), controllers(None)]
+    pool = {f"c{number}": one.port for number, one in enumerate(well)}
+    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway)) as watch:
+        wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 6, "answers", 5.0)
+        is_busy = True
+        wait_for(lambda: len(asked) >= 6, "questions whose answers were not heard", 10.0)
         for one in well:
             one.close()
         watch.wait_for(2)

@@ -14,7 +14,7 @@ from typing import Any
 from natmirror.api.client import ask
 from natmirror.errors import HostError
 from natmirror.ha import exit_codes, keepalived_hooks
-from natmirror.lab.process import wait_for, wait_listen
+from natmirror.lab.process import PATIENCE, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE
 from tests.live.core_waits import CoreWaits
 from tests.live.faults.fault import Fault, Loss
@@ -38,8 +38,8 @@ SEEN_WITHIN = 5.0
 """On a quiet machine."""
 _SEEN_AT_LAST = 30.0
 """natmirror looks less often where its looks take long."""
-_GONE_WITHIN = 20.0
-_ALL_GONE_WITHIN = 40.0
+_GONE_WITHIN = PATIENCE
+_ALL_GONE_WITHIN = 60.0
 """A backend that left SYNs unanswered is a finding until a client tries it again: within AVOID_TIMEOUT."""
 _CHECKS_TO_ASK_AGAIN = 6
 """Every 0.5 s: a mirror that was silent for some seconds is asked again within a quarter of that, and its answer counts
