@@ -199,15 +199,14 @@ class Monitor:
 
     async def _check(self, watched: _Watched) -> None:
         probe = PROBES[watched.settings.check](watched.backend, watched.settings, self._host.bind)
-        second_target = None
-        if watched.has_others and watched.second_targets and watched.health.may_fall():
-            asking = first_answering(watched.second_targets, watched.settings.timeout, self._host.bind)
-            second_target = self._loop.create_task(asking)
+        second_target = self._asked_if_last(watched)
         try:
             began_at = time.monotonic()
             outcome = await probe.outcome()
             watched.seconds = time.monotonic() - began_at
             outcome = await self._blame(watched, probe, outcome)
+            if outcome.ok is False and second_target is None:  # clients' failed SYNs may have counted meanwhile
+                second_target = self._asked_if_last(watched)
             if self._enter_outcome(watched, outcome):
                 is_isolated = not outcome.ok and second_target is not None and await second_target is None
                 self._report(watched, is_isolated=is_isolated)
@@ -224,6 +223,14 @@ class Monitor:
             if second_target is not None:
                 second_target.cancel()
                 await asyncio.wait([second_target])
+
+    def _asked_if_last(self, watched: _Watched) -> asyncio.Task[Target | None] | None:
+        """Ask second targets whether the network works, if the backend goes down should its check fail. None if it does
+        not, or if there is nothing to ask."""
+        if not (watched.has_others and watched.second_targets and watched.health.may_fall()):
+            return None
+        asking = first_answering(watched.second_targets, watched.settings.timeout, self._host.bind)
+        return self._loop.create_task(asking)
 
     async def _blame(self, watched: _Watched, probe: Probe, outcome: Outcome) -> Outcome:
         """Return the outcome of a check after a look at this host, which may be why it failed. A backend that dies may

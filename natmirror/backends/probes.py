@@ -7,6 +7,7 @@ Then the rule for mirrors' packets queues the answers, and natmirror passes them
 import asyncio
 import errno
 import os
+import select
 import signal
 import socket
 import struct
@@ -92,7 +93,7 @@ class Probe:
             async with asyncio.timeout(self._settings.timeout):
                 return Outcome(True, await self._ask())
         except TimeoutError:
-            if time.monotonic() - began_at > self._settings.timeout + _MAX_LATE:
+            if time.monotonic() - began_at > self._settings.timeout + _MAX_LATE or self._was_answered():
                 return Outcome(None, "this host was too busy to check it")
             reason = f"no {self.awaited} within {self._settings.timeout * 1000:g} ms"
             return Outcome(False, reason, is_silence=self.source is not None)
@@ -109,6 +110,14 @@ class Probe:
             return Outcome(False, str(failed))
         except Inconclusive as inconclusive:
             return Outcome(None, str(inconclusive))
+
+    def _was_answered(self) -> bool:
+        """Return whether the backend has answered the SYN without this thread's notice: then it had no core in time."""
+        if self._sock is None or self.source is None:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT)
+        return bool(poll.poll(0))
 
     async def close(self) -> None:
         """Close the connection with a FIN after a passed check, which may take a while; OSError where that fails."""

@@ -17,6 +17,7 @@ from natmirror.lab.topology import Lab
 
 _SNAP_LEN = 262_144
 _TIMEOUT_MS = 50
+_BUFFER_LEN = 16 << 20  # bytes; the usual 2 MiB are full after some tenths of a second without a core
 _QUIET = 0.2  # seconds without a packet after which the capture is complete
 _LONGEST_END = 2.0  # seconds that the end waits for this; if the sniffer were killed, the last packet would be cut
 
@@ -32,7 +33,12 @@ def start_sniffer(lab: Lab, host: str, link: str, file: Path) -> Program:
 def main() -> None:
     """Write a capture file; print "capturing" once the capture runs."""
     link, file = sys.argv[1:3]
-    reader = pcapy.open_live(link, _SNAP_LEN, True, _TIMEOUT_MS)
+    reader = pcapy.create(link)
+    reader.set_snaplen(_SNAP_LEN)
+    reader.set_promisc(1)
+    reader.set_timeout(_TIMEOUT_MS)
+    reader.set_buffer_size(_BUFFER_LEN)
+    reader.activate()
     reader.setnonblock(1)
     writer = reader.dump_open(file)
     until = float("inf")

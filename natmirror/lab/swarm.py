@@ -29,7 +29,7 @@ from natmirror.lab.switch import VERSIONS, SessionError, Switch, Tally
 from natmirror.net.endpoint import parse_endpoint
 
 _MAX_BURST = 64  # PACKET_INs that are sent before sockets are read again
-_LAST_TIMEOUT = 2.0  # seconds for the last answers at the end
+_LAST_TIMEOUT = 10.0  # seconds for the last answers at the end; on a busy machine a controller may stand still for some
 _LONGEST_WAIT = 0.1
 _RECEIVE_LEN = 65536
 _SPARE_FILES = 16

@@ -16,6 +16,7 @@ import pytest
 
 from natmirror.backends.host_view import Bind, Target
 from natmirror.backends.monitor import HealthChange, Monitor
+from natmirror.backends.shown import HealthEntry
 from natmirror.lab.process import wait_for
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow.messages import V10, V13
@@ -107,6 +108,9 @@ class Watch:
             "checks that have passed since",
             5.0,
         )
+
+    def entry(self, name: str) -> HealthEntry:
+        return next(entry for entry in self.monitor.status() if entry["backend"] == name)
 
     def states(self) -> dict[str, str]:
         return {entry["backend"]: entry["state"] for entry in self.monitor.status()}
@@ -266,6 +270,38 @@ def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answe
         watch.wait_for(count)
         assert watch.isolated == [count > 1] * count
         assert asked == ([[gateway]] * count if count > 1 else [])
+
+
+def test_a_backend_goes_down_isolated_if_failed_syns_counted_during_its_check(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the check began, it was not the last one before the backend goes down."""
+    gateway, host = IPv4Address("10.20.0.1"), Host(IPv4Address("10.20.0.1"))
+
+    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
+        assert targets == [gateway]
+        return None
+
+    async def answering(targets: Sequence[Target], _: float, bind: Bind) -> list[Target]:
+        return list(targets)
+
+    def syns_fail(to: Endpoint) -> None:
+        name = next(name for name, port in pool.items() if port == to[1])
+        watch.monitor.syn_failed("of", name)
+        wait_for(lambda: watch.entry(name)["failed_syns"] >= 1, "the failed SYN to be counted", 5.0)
+
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    host.why_cut_off = syns_fail  # type: ignore[method-assign]
+    well = [controllers(None), controllers(None)]
+    pool = {f"c{number}": one.port for number, one in enumerate(well)}
+    with Watch(rules(f"{{check: tcp, {FAST}, fall: 2}}", **pool), host) as watch:
+        wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 4, "checks", 5.0)
+        for one in well:
+            one.close()
+        watch.wait_for(2)
+        assert [watch.entry(name)["failed_checks"] for name in pool] == [1, 1]
+        assert watch.isolated == [True, True]
 
 
 def test_a_second_target_that_did_not_answer_is_asked_again_soon(

@@ -294,3 +294,18 @@ def test_checks_leave_no_reference_cycles(controllers: Callable[[Talk | None], C
         assert asyncio.run(run()) == 0
     finally:
         gc.enable()
+
+
+def test_an_answered_syn_that_this_thread_had_no_core_to_see_is_inconclusive(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_seen(*_: object) -> None:
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", not_seen)
+    busy = Outcome(None, "this host was too busy to check it")
+    with socket.create_server((HOST, 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        silent = Backend("c2", IPv4Address(HOST), full.getsockname()[1])
+        for kind in (CheckKind.TCP, CheckKind.OPENFLOW):
+            assert outcome_of(controllers(None).backend(), kind, timeout=0.1) == busy
+            assert outcome_of(silent, kind, timeout=0.1) == Outcome(False, "no answer within 100 ms", is_silence=True)

@@ -64,7 +64,7 @@ def test_each_fault_is_an_event_that_outlives_a_kill(alone: Scene) -> None:
     assert (up.mirror, down.count + up.count) == ("master", CONNECTIONS)
     # 2. A backend ends; another one is drained.
     programs["c2"].end()
-    ended = history.wait_for(EventKind.BACKEND_DOWN)
+    ended = history.wait_for(EventKind.BACKEND_DOWN, lambda one: "connection refused" in one.text)
     assert (ended.service, ended.backend) == ("openflow", "c2")
     send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
     assert history.wait_for(EventKind.BACKEND_DRAINED).backend == "c1"

@@ -23,6 +23,7 @@ from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from natmirror.replay.capture import Capture
 from natmirror.runtime.event_file import read_events
+from tests.live.core_waits import CoreWaits
 from tests.live.manager import Manager
 from tests.live.scene import PORT, Scene
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.live
 ECHO_PORT = 7000
 E1 = {"service": "echo", "backend": "e1"}
 WATCHDOG_TIMEOUT = 3.0  # seconds
-SLOWEST = 0.5  # seconds; 0.1 on a quiet machine, but other tests may run beside this one
+SLOWEST = 0.5  # seconds, besides what the programs wait for a core
 
 RULES = """
 switches: [10.10.0.0/24]
@@ -198,20 +199,21 @@ def test_a_frozen_disk_delays_neither_production_nor_the_watchdog_and_works_agai
         scene = Scene(lab)
         manager = Manager(scene.file("notify"))
         backend, master = OsKen(lab, "c1", "1.3"), OsKen(lab, "m", "1.3")
-        scene.app("c1", "recorder", ECHO_PORT, scene.file("echo.jsonl"))
+        recorder = scene.app("c1", "recorder", ECHO_PORT, scene.file("echo.jsonl"))
         wait_listen(lab.ns("c1"), ECHO_PORT)
         balancer = scene.balance(scene.rules(RULES.format(disk=disk)), env=manager.environment(WATCHDOG_TIMEOUT))
         calls = scene.file("calls.jsonl")
-        scene.app("s1", "caller", SERVICE, ECHO_PORT, calls, "10.10.0.11")
+        caller = scene.app("s1", "caller", SERVICE, ECHO_PORT, calls, "10.10.0.11")
         switch = OpenVSwitch(lab, 1)
         switch.connect(f"tcp:{SERVICE}:{PORT}")
         backend.wait_until_known(1)
         master.wait_until_known(1)
         subprocess.run(["fsfreeze", "-f", str(disk)], check=True)
-        frozen_at = time.monotonic()
+        frozen_at, waits = time.monotonic(), CoreWaits(balancer.program, caller, recorder)
         try:
             assert switch.ping(), "production goes on, and the master gives orders"
             longest = manager.longest_wait(2 * WATCHDOG_TIMEOUT)
+            longest_allowed = WATCHDOG_TIMEOUT / 3 + waits.seconds()
             balancer.wait_for_status(
                 lambda status: "orders-not-recorded" in codes(status), "the frozen disk to be named", 20.0
             )
@@ -225,10 +227,14 @@ def test_a_frozen_disk_delays_neither_production_nor_the_watchdog_and_works_agai
             lambda status: len(list(Capture(disk / "orders.pcap"))) == orders(status), "all orders to be recorded"
         )
         lines = [json.loads(line) for line in calls.read_text().splitlines() if line.endswith("}")]
+        slowest_allowed = min(SLOWEST + waits.seconds(), frozen_for / 2)
         scene.close()
         manager.socket.close()
         slowest = max(one["took"] for one in lines if one["began"] >= frozen_at)
-        print(f"frozen for {frozen_for:.1f} s: slowest answer {slowest:.3f} s, longest wait for a beat {longest:.2f} s")
+        print(
+            f"frozen for {frozen_for:.1f} s: slowest answer {slowest:.3f} s of {slowest_allowed:.2f} s,"
+            f" longest wait for a beat {longest:.2f} s of {longest_allowed:.2f} s"
+        )
         assert [one for one in lines if one["error"]] == []
-        assert slowest < min(SLOWEST, frozen_for / 2), "none has waited until it was thawed"
-        assert longest < WATCHDOG_TIMEOUT / 3
+        assert slowest < slowest_allowed, "none has waited until it was thawed"
+        assert longest < longest_allowed

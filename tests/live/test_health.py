@@ -41,14 +41,14 @@ class Watch:
         self._program = scene.app("lb", "monitor", self.rules)
         self._program.wait_for_text("status")
 
-    def wait_for(self, backend: str, *, up: bool, timeout: float = 10.0) -> dict[str, Any]:
+    def wait_for(self, backend: str, *, up: bool) -> dict[str, Any]:
         """Wait until the latest report of a backend is this one."""
 
         def last() -> dict[str, Any]:
             told = [entry for entry in self._lines() if entry.get("backend") == backend]
             return told[-1] if told else {}
 
-        wait_for(lambda: last().get("up") is up, f"{backend} to be told {'up' if up else 'down'}", timeout)
+        wait_for(lambda: last().get("up") is up, f"{backend} to be told {'up' if up else 'down'}")
         return last()
 
     def status(self, backend: str) -> dict[str, Any]:

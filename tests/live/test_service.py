@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
-from natmirror.lab.process import wait_for
+from natmirror.lab.process import PATIENCE, wait_for
 from tests.helpers.processes import status_of, still, thread_of, wedged
 from tests.live.scene import RULES, Scene, assert_all_well
 
@@ -68,7 +68,7 @@ class Manager:
         self.scene.balancers.append(balancer)
         return balancer
 
-    def hear(self, wanted: str, timeout: float = 10.0) -> bool:
+    def hear(self, wanted: str, timeout: float = PATIENCE) -> bool:
         """Return whether a notification arrives in time."""
         self.socket.settimeout(timeout)
         try:

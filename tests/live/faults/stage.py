@@ -16,6 +16,7 @@ from natmirror.errors import HostError
 from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE
+from tests.live.core_waits import CoreWaits
 from tests.live.faults.fault import Fault, Loss
 from tests.live.scene import CLIENTS, PORT, ROOT, RULES, Scene
 
@@ -44,7 +45,7 @@ _CHECKS_TO_ASK_AGAIN = 6
 """Every 0.5 s: a mirror that was silent for some seconds is asked again within a quarter of that, and its answer counts
 after another check."""
 _SLOW = 1.0
-"""An answer that takes longer has waited for a retransmission."""
+"""An answer that takes longer has waited for a retransmission, or its programs for a core."""
 
 
 @dataclass
@@ -67,6 +68,8 @@ class Outcome:
     calls_failed: int = 0
     slowest: float = 0.0
     lost_afterwards: list[dict[str, Any]] = field(default_factory=list)
+    without_core: float = 0.0
+    """For how long the programs of production have waited for a core, until the next fault is planted, in seconds."""
 
     def mistakes(self, seen_within: float = _SEEN_AT_LAST) -> list[str]:
         """Return in what this differs from what the fault's row says; it has to be seen within this time in seconds."""
@@ -95,11 +98,30 @@ class Outcome:
         may_lose = Loss.TIME if fault.stops_production and fault.loses is Loss.NOTHING else fault.loses
         if may_lose is not Loss.CONNECTIONS and self.connections_lost:
             found.append(f"connections lost: {self.connections_lost}")
-        if may_lose is Loss.NOTHING and (self.calls_failed or self.slowest > _SLOW):
+        if may_lose is Loss.NOTHING and (self.calls_failed or self.slowest > _SLOW + self.without_core):
             found.append("production has lost something")
         if self.lost_afterwards:
             found.append(f"lost after its end, at {self.ended_at:.3f}: {self.lost_afterwards}")
-        return [*found, str(self.shown)] if found else []
+        return [*found, f"{self.without_core:.2f} s without a core", str(self.shown)] if found else []
+
+    def add_up(self, events: Sequence[dict[str, Any]], until: float) -> None:
+        """Note what the clients have lost by this fault; the next one was planted at ``until``."""
+        settled_at = self.ended_at + self.fault.settles
+        for event in events:
+            began, took = event["began"], event["took"]
+            if began <= settled_at and began + took >= self.planted_at:
+                self.slowest = max(self.slowest, took if event["kind"] == "echo" else 0.0)
+                self.connections_lost += [event] if event["kind"] == "loss" else []
+                self.calls += event["kind"] == "call"
+                self.calls_failed += event["kind"] == "call" and bool(event["error"]) and self._is_lost(event)
+            elif settled_at < began and began + took < until and self._is_lost(event):
+                self.lost_afterwards.append(event)
+
+    def _is_lost(self, event: dict[str, Any]) -> bool:
+        """Return whether a connection failed, or an answer came late, for another reason than the lack of a core."""
+        if event["error"] and not (event["kind"] == "call" and event["error"].startswith("TimeoutError")):
+            return True
+        return bool(event["took"] > _SLOW + self.without_core)
 
     def row(self) -> list[str]:
         """Return the figures as the cells of a table."""
@@ -113,12 +135,13 @@ class Outcome:
             str(len(self.connections_lost)),
             f"{self.calls_failed} of {self.calls}",
             str(len(self.lost_afterwards)),
+            f"{self.without_core:.2f}",
         ]
 
 
 HEADINGS = (
     *("fault", "findings", "seen after (s)", "repaired after (s)", "slowest answer (s)"),
-    *("connections lost", "new connections failed", "lost afterwards"),
+    *("connections lost", "new connections failed", "lost afterwards", "without a core (s)"),
 )
 
 
@@ -128,7 +151,7 @@ class Stage:
     def __init__(self, scene: Scene, iptables: str, faults: Sequence[Fault]) -> None:
         self._scene = scene
         has_master = any(fault.ends_verdicts for fault in faults)
-        scene.record("c1", "c2", "m")
+        backends = scene.record("c1", "c2", "m")
         # A rule of another program in a table that natmirror does not use
         scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-A", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT"])
         if has_master:
@@ -148,7 +171,9 @@ class Stage:
         self._read = 0
         self._outcomes: list[Outcome] = []
         self._lasting: set[str] = set()
-        scene.app("s1", "caller", SERVICE, PORT, self._file, ",".join(SOURCES))
+        caller = scene.app("s1", "caller", SERVICE, PORT, self._file, ",".join(SOURCES))
+        self._production = caller, self.balancer.program, backends["c1"], backends["c2"]
+        self._waits = CoreWaits(*self._production)
         self.balancer.wait_for_status(
             lambda status: (
                 status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 12
@@ -172,6 +197,7 @@ class Stage:
         """Plant a fault, wait until it is seen, and end it."""
         self._wait_until_well(fault.possible_codes() | self._lasting if not fault.repairs else self._lasting)
         self._lasting = fault.possible_codes() if fault.stops_production else set()
+        self._note_waits()
         before = self._status()
         outcome = Outcome(fault, time.monotonic())
         self._outcomes.append(outcome)
@@ -200,6 +226,12 @@ class Stage:
         if fault.silences_mirror:
             self._wait_for_checks(_CHECKS_TO_ASK_AGAIN)
 
+    def _note_waits(self) -> None:
+        """Give the last outcome its programs' waits for a core, and begin anew."""
+        if self._outcomes:
+            self._outcomes[-1].without_core = self._waits.seconds()
+        self._waits = CoreWaits(*self._production)
+
     def _wait_for_checks(self, count: int) -> None:
         """Wait until each backend has passed so many checks more."""
         due = [one["checks"] + count for one in self._status()["health"]]
@@ -215,10 +247,11 @@ class Stage:
         passing = [one.fault for one in self._outcomes if not (one.fault.repairs or one.fault.ends_verdicts)]
         codes = {code for fault in passing for code in fault.possible_codes()}
         self._wait_until_well(codes, _ALL_GONE_WITHIN)
+        self._note_waits()
         self._read_events()
         for number, outcome in enumerate(self._outcomes):
             later = self._outcomes[number + 1 :]
-            self._add_up(outcome, later[0].planted_at if later else float("inf"))
+            outcome.add_up(self._events, later[0].planted_at if later else float("inf"))
         return self._outcomes
 
     def _ask_doctor(self, order: str) -> list[dict[str, Any]]:
@@ -277,19 +310,6 @@ class Stage:
         lasting = {one["number"] for one in recent if one["kind"] == "echo"}
         is_called = any(one["kind"] == "call" and one["began"] >= settled_at for one in recent)
         return is_called and len(lasting) == 2 * len(SOURCES)
-
-    def _add_up(self, outcome: Outcome, until: float) -> None:
-        """Note what the clients have lost by a fault; the next one is planted at ``until``."""
-        settled_at = outcome.ended_at + outcome.fault.settles
-        for event in self._events:
-            began, took = event["began"], event["took"]
-            if began <= settled_at and began + took >= outcome.planted_at:
-                outcome.slowest = max(outcome.slowest, took if event["kind"] == "echo" else 0.0)
-                outcome.connections_lost += [event] if event["kind"] == "loss" else []
-                outcome.calls += event["kind"] == "call"
-                outcome.calls_failed += event["kind"] == "call" and event["error"] is not None
-            elif settled_at < began and began + took < until and (event["error"] or took > _SLOW):
-                outcome.lost_afterwards.append(event)
 
 
 def _repairs(status: dict[str, Any], name: str) -> int:
