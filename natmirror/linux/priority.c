@@ -4,6 +4,7 @@
 
 #include <linux/sched.h>
 #include <linux/sched/types.h>
+#include <math.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -11,7 +12,8 @@
 
 #define SLICE 100000         /* nanoseconds: the shortest that the kernel takes */
 #define LOWEST 1             /* of the priorities of SCHED_RR: keepalived and others may go before packets */
-#define LOOK_INTERVAL 0.01   /* seconds: the longest for which a thread that takes a whole core keeps all from it */
+#define LOOK_INTERVAL 0.01   /* seconds */
+#define MOST_LEFT 0.025      /* seconds: a thread with half of a core as its share may take 50 ms of a whole one */
 
 static double processor_time(void)
 {
@@ -41,6 +43,7 @@ void nl_priority_begin(nl_priority *priority, double share)
     priority->goes_first = share > 0 && set_class(1);
     priority->share = priority->goes_first ? share : 0;
     priority->used = processor_time();
+    priority->left = MOST_LEFT;
 }
 
 void nl_priority_keep(nl_priority *priority, double now)
@@ -49,9 +52,11 @@ void nl_priority_keep(nl_priority *priority, double now)
     if (priority->share <= 0 || passed < LOOK_INTERVAL)
         return;
     double used = processor_time();
-    int is_light = used - priority->used < priority->share * passed;
+    priority->left = fmin(priority->left + priority->share * passed - (used - priority->used), MOST_LEFT);
+    priority->left = fmax(priority->left, 0);
     priority->used = used;
     priority->looked_at = now;
-    if (is_light != priority->goes_first && set_class(is_light))
-        priority->goes_first = is_light;
+    int is_first = priority->left > (priority->goes_first ? 0 : MOST_LEFT / 2);
+    if (is_first != priority->goes_first && set_class(is_first))
+        priority->goes_first = is_first;
 }

@@ -2,7 +2,8 @@
  * cdef().
  *
  * While the thread takes less than a share of a core, it goes first: SCHED_RR, before all programs of the usual class.
- * One that takes more would keep them from their work, so it is of the usual class itself, with short turns. */
+ * One that takes more would keep them from their work, so it is of the usual class itself, with short turns. A token
+ * bucket decides: it fills with the share, and what the thread takes flows out. */
 #ifndef NATMIRROR_LINUX_PRIORITY_H
 #define NATMIRROR_LINUX_PRIORITY_H
 
@@ -10,6 +11,7 @@ typedef struct {
     double share;     /* of a core, below which the thread goes first; 0: it never does, or the kernel forbids it */
     double looked_at; /* CLOCK_MONOTONIC: when the loop last looked at what the thread takes */
     double used;      /* processor seconds that the thread had taken by then */
+    double left;      /* processor seconds that it may take at once and still go first */
     int goes_first;
 } nl_priority;
 
