@@ -23,16 +23,19 @@ class CoreWaits:
         self._pids.append(program.pid)
 
     def seconds(self) -> float:
-        """Return for how long the threads of all programs together, and the whole machine, have waited for a core."""
-        waited = sum(time - self._before.get(thread, 0) for thread, time in self._waited().items())
-        return waited / 1e9 + _stolen() - self._stolen
+        """Return the waits of that thread of each program which has waited most, together with the whole machine's."""
+        waited: dict[int, int] = {}
+        for (pid, thread), time in self._waited().items():
+            waited[pid] = max(waited.get(pid, 0), time - self._before.get((pid, thread), 0))
+        return sum(waited.values()) / 1e9 + _stolen() - self._stolen
 
-    def _waited(self) -> dict[str, int]:
-        """Return the nanoseconds for which each thread has waited (proc_pid_schedstat(5))."""
+    def _waited(self) -> dict[tuple[int, str], int]:
+        """Return the nanoseconds for which each process's threads have waited (proc_pid_schedstat(5))."""
         found = {}
-        for file in (file for pid in self._pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat")):
-            with suppress(OSError):  # the thread has ended
-                found[str(file)] = int(file.read_text().split()[1])
+        for pid in self._pids:
+            for thread in Path(f"/proc/{pid}/task").glob("*"):
+                with suppress(OSError):  # it has ended
+                    found[pid, thread.name] = int((thread / "schedstat").read_text().split()[1])
         return found
 
 

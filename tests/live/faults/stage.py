@@ -66,6 +66,8 @@ class Outcome:
     connections_lost: list[dict[str, Any]] = field(default_factory=list)
     calls: int = 0
     calls_failed: int = 0
+    has_lost_calls: bool = False
+    """Whether a new connection failed for another reason than the lack of a core."""
     slowest: float = 0.0
     lost_afterwards: list[dict[str, Any]] = field(default_factory=list)
     without_core: float = 0.0
@@ -98,7 +100,7 @@ class Outcome:
         may_lose = Loss.TIME if fault.stops_production and fault.loses is Loss.NOTHING else fault.loses
         if may_lose is not Loss.CONNECTIONS and self.connections_lost:
             found.append(f"connections lost: {self.connections_lost}")
-        if may_lose is Loss.NOTHING and (self.calls_failed or self.slowest > _SLOW + self.without_core):
+        if may_lose is Loss.NOTHING and (self.has_lost_calls or self.slowest > _SLOW + self.without_core):
             found.append("production has lost something")
         if self.lost_afterwards:
             found.append(f"lost after its end, at {self.ended_at:.3f}: {self.lost_afterwards}")
@@ -113,7 +115,9 @@ class Outcome:
                 self.slowest = max(self.slowest, took if event["kind"] == "echo" else 0.0)
                 self.connections_lost += [event] if event["kind"] == "loss" else []
                 self.calls += event["kind"] == "call"
-                self.calls_failed += event["kind"] == "call" and bool(event["error"]) and self._is_lost(event)
+                is_failed = event["kind"] == "call" and bool(event["error"])
+                self.calls_failed += is_failed
+                self.has_lost_calls |= is_failed and self._is_lost(event)
             elif settled_at < began and began + took < until and self._is_lost(event):
                 self.lost_afterwards.append(event)
 
