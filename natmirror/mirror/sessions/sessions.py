@@ -268,10 +268,12 @@ class MasterSessions:
 
     def _begin(self, flow_id: int) -> None:
         connection = self._opened.popleft()
-        self._connections[flow_id] = connection
         if not connection.is_picked_up:
             self.directory.remove(connection.name)  # an earlier connection was of the same name
-        elif (datapath := self.directory.switch_of(connection.name)) is not None:
+        if not connection.is_forgotten and self._of_flows.get(connection.flow) is not connection:
+            return  # it was dropped meanwhile, and its flow's end will not be read
+        self._connections[flow_id] = connection
+        if connection.is_picked_up and (datapath := self.directory.switch_of(connection.name)) is not None:
             connection.observer.restore(datapath)
         self._count_not_opened(connection, connection.masters)
 

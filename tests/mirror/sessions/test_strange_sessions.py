@@ -254,6 +254,20 @@ def test_a_session_with_the_wrong_switch_is_closed() -> None:
     assert master.ended, "it would go on taking the switch for 99"
 
 
+def test_a_connection_that_is_dropped_before_it_is_read_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine(AGAIN)
+    session = ClientConnection(one)
+    session.sent = session.answered = 500
+    with monkeypatch.context() as patch:
+        patch.setattr(one._sessions, "read", lambda now, is_spent: None)
+        session.from_client("PA", packet_in(0))  # any sender may have invented it
+        [connection] = one._sessions._of_flows.values()
+        connection.give_up()  # as for want of memory
+        session.from_client("PA", packet_in(1))
+    one.read_sessions(session.now)
+    assert (one._sessions._of_flows, one._sessions._connections) == ({}, {})
+
+
 def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
