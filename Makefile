@@ -20,7 +20,7 @@ unit: ## the tests that need no root
 	@scripts/setup
 	@$(BIN)/pytest -m "not live"
 
-check: ## linters, types, plain English, the site, and a C build in which a warning is an error
+check: ## linters, types, plain English, the site, and the C code, in which a warning is an error
 	@scripts/setup
 	scripts/words
 	$(BIN)/ruff check .
@@ -28,6 +28,7 @@ check: ## linters, types, plain English, the site, and a C build in which a warn
 	$(BIN)/mypy --strict
 	@$(MAKE) --no-print-directory docs
 	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
+	$(CC) -fsyntax-only -std=gnu11 -Wall -Wextra -Werror -Inatmirror -Itests/fuzz tests/fuzz/*.c
 
 words: ## count sentences that read like riddles
 	@scripts/words

@@ -49,7 +49,7 @@ _PICKED_UP_WITH_TAKERS = (7, 8, 9)
 _FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
-_TO_KEPT, _REPLIES = 8, 16
+_TO_KEPT, _REPLIES, _SWAMPED = 8, 16, 32
 _ALL_SERVICES, _WHOLE_LOOK = 4, 8
 _OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES, _FIN, _MIRROR_WITHOUT_LEG = 0, 1, 2, 3, 16, 128, 32
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
@@ -446,7 +446,7 @@ def dry() -> dict[str, bytes]:
             seeds[f"throttled-{rest}-{flow}"] = gaps + moment + acks(flow) + data
             unsteady = b"".join(bytes((_SET_LEG, leg, _UNSTEADY, 0)) for leg in range(5))
             seeds[f"unsteady-{rest}-{flow}"] = data + unsteady + empty + data + acks(flow, 60) + moment + data
-    for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3)):
+    for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3), _SWAMPED | _TO_KEPT):
         callers = b"".join(drain(_OF_CALLER, one, rest) for one in range(0, 16, 4))
         backends = b"".join(drain(_OF_BACKEND, one, rest) for one in _BACKENDS)
         begun = b"".join(map(without_syn, range(0, 64, 5)))

@@ -73,6 +73,7 @@ enum {
 #define DRAIN_KIND 3 /* 0 to 3: a client of the world's flows, a caller, a mirror, a backend */
 #define DRAIN_REST 7
 #define DRAIN_TO_KEPT 8 /* leave the kept tokens as well */
+#define DRAIN_SWAMPED 32 /* and more packets wait from now on than the thread keeps up with */
 #define DRAIN_REPLIES 16 /* of a flow the tokens for replies, which its backend has for the client */
 
 #define SAME_WINDOW 1 /* stands for the mirror's last window */
@@ -443,6 +444,7 @@ static void drain_peer(world *w, input *in)
         more = OF_REPLIES;
     else if (kind == 2)
         more = leg->flow ? leg->flow->client.address : leg->local.address;
+    w->gear->is_swamped = !!(rest & DRAIN_SWAMPED);
     drain(w, peers[kind].address, more, (rest & DRAIN_REST) + (rest & DRAIN_TO_KEPT ? KEPT : 0));
 }
 

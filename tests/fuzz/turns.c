@@ -17,6 +17,8 @@
 #define PRICE_OF_OTHERS 4
 #define STEADY 12
 #define MAX_SURCHARGE 36
+#define RELIEF 4
+#define AMPLE 2000
 #define SOURCE_AT 12
 
 const uint8_t OF_REPLIES[4] = {255, 255, 255, 255};
@@ -54,7 +56,7 @@ void drain(world *w, const uint8_t *address, const uint8_t *more, int rest)
     int price = (int)one->left - rest;
     if (price <= 0)
         return;
-    must(nm_turn_take(nm_turns_of(w->gear->turns, address, more, w->now), price, 1));
+    must(nm_turn_take(nm_turns_of(w->gear->turns, address, more, w->now), price, 1, 0));
     one->left -= price;
 }
 
@@ -164,12 +166,15 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
     }
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
-    int whole = is_genuine ? price : price + one->surcharge;
+    int is_full = w->gear->is_swamped && one->left < AMPLE;
+    int whole = price + (is_genuine ? 0 : is_full ? MAX_SURCHARGE : one->surcharge);
     int has_turn = one->left >= whole + (is_genuine ? 0 : KEPT);
     must(has_turn == !over);
     one->left -= has_turn ? whole : 0;
-    if (!is_genuine)
-        one->surcharge = has_turn ? 0 : one->surcharge < MAX_SURCHARGE ? one->surcharge + 1 : MAX_SURCHARGE;
+    if (!is_genuine && has_turn)
+        one->surcharge = one->surcharge > RELIEF ? one->surcharge - RELIEF : 0;
+    else if (!is_genuine)
+        one->surcharge = one->surcharge < MAX_SURCHARGE ? one->surcharge + 1 : MAX_SURCHARGE;
     w->refusals += !has_turn;
 }
 

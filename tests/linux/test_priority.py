@@ -112,8 +112,8 @@ def test_the_loop_looks_at_what_its_thread_takes(stage: Stage) -> None:
         new(0.5)  # or skip
         lib.nl_priority_begin(ffi.addressof(stage.loop, "priority"), 1e-9)
         before = own_class()
-        until = time.monotonic() + 0.1
-        while time.monotonic() < until:
+        until = time.monotonic() + 10
+        while own_class() == FIRST and time.monotonic() < until:
             assert stage.run(time.monotonic()) is LoopEvent.TIMER
         return before, own_class()
 
