@@ -2,7 +2,7 @@
 mirrors have ended."""
 
 from natmirror.fastpath import ClientMemory
-from natmirror.fastpath.flow_flags import add_reader, has_reader, is_end_known
+from natmirror.fastpath.flow_flags import add_reader, has_reader, is_end_known, is_finished
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.copy_states import GOES_ON
 from natmirror.mirror.ledger import Ledger
@@ -68,6 +68,7 @@ class RuleChanges:
         begins at a message, if the rules let it."""
         stream = self._streams.get(flow)
         goes_on = stream is not None and stream.state in GOES_ON and not stream.is_released
+        goes_on = goes_on and not is_finished(flow.row.orig)  # nothing follows a FIN
         mirrors = [one for one in service.sessions if self._ledger.has_sessions(service.name, one.name)]
         if self._sessions.follow_rules(flow, mirrors if goes_on else (), backend) and stream is not None:
             self._read(stream)

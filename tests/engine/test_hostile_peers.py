@@ -21,6 +21,7 @@ _MIN_RUNS = 200
     seed=1568596, overtakes=False
 )  # a backend resets a connection whose throttled client is to get a window update
 @example(seed=191828, overtakes=False)  # a session that has just begun to be picked up is dropped for want of memory
+@example(seed=801777, overtakes=True)  # a reload adds a master to a connection whose switch has sent its FIN
 @given(seed=st.integers(0, (1 << 32) - 1), overtakes=st.booleans())
 def test_whatever_the_peers_do_production_and_the_books_stay_right(*, seed: int, overtakes: bool) -> None:
     play(seed, overtakes=overtakes)

@@ -7,6 +7,7 @@ import pytest
 
 from natmirror.actions import Send
 from natmirror.engine.engine import Engine
+from natmirror.fastpath.flow_flags import has_reader
 from natmirror.net.build import finish
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
@@ -108,6 +109,21 @@ def test_a_master_with_another_address_gets_a_session_there(fast: bool, release:
     moved.take()
     assert numbers(moved) == [2, 3, 4]
     assert_adds_up(connection.engine.snapshot(connection.now))
+
+
+@pytest.mark.parametrize("release", [Release.SEEN, Release.ACKNOWLEDGED])
+def test_a_connection_that_its_switch_has_closed_gets_no_session(fast: bool, release: Release) -> None:
+    connection, _ = introduced(engine(AGAIN, fast=fast, release=release))
+    follow(connection, NONE)
+    connection.from_client("FA")
+    connection.from_backend("A")
+    follow(connection, BOTH)
+    [stream] = connection.engine._mirroring.streams.values()
+    assert not has_reader(stream.flow.row), "nothing follows a FIN"
+    connection.from_backend("A")
+    snapshot = connection.engine.snapshot(connection.now)
+    assert_adds_up(snapshot)
+    assert [mirror["legs"] for mirror in snapshot["mirrors"]] == [0, 0]
 
 
 @pytest.mark.parametrize("release", [Release.SEEN, Release.ACKNOWLEDGED])
