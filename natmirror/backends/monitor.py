@@ -358,6 +358,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
             else:
                 old.health.change(settings, now)
                 found[key] = _Watched(service.name, backend, settings, old.health, seconds=old.seconds)
+                found[key].cut_off_at = old.cut_off_at
             found[key].mirrors = tuple(map(endpoint_of, service.mirrors))
             found[key].has_others = len(service.pool.backends) > 1
     return found

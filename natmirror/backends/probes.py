@@ -94,15 +94,15 @@ class Probe:
             async with asyncio.timeout(self._settings.timeout):
                 return Outcome(True, await self._ask())
         except TimeoutError:
-            if time.monotonic() - began_at > self._settings.timeout + MAX_LATE or self._was_answered():
+            answer = self._unseen_answer()
+            if answer:
+                return self._failed_with(OSError(answer, os.strerror(answer)))
+            if answer == 0 or time.monotonic() - began_at > self._settings.timeout + MAX_LATE:
                 return Outcome(None, "this host was too busy to check it")
             reason = f"no {self.awaited} within {self._settings.timeout * 1000:g} ms"
             return Outcome(False, reason, is_silence=self.source is not None)
         except OSError as error:
-            ours = error.errno in _OUR_FAULTS
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            is_silence = error.errno in _NO_ROUTE and self.source is not None
-            return Outcome(None if ours else False, reason, is_silence)
+            return self._failed_with(error)
         except Broken as broken:
             return Outcome(False, _BROKEN_TEXTS[broken.reason])
         except HelloRefused:
@@ -112,13 +112,20 @@ class Probe:
         except Inconclusive as inconclusive:
             return Outcome(None, str(inconclusive))
 
-    def _was_answered(self) -> bool:
-        """Return whether the backend has answered the SYN without this thread's notice: then it had no core in time."""
+    def _failed_with(self, error: OSError) -> Outcome:
+        ours = error.errno in _OUR_FAULTS
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        is_silence = error.errno in _NO_ROUTE and self.source is not None
+        return Outcome(None if ours else False, reason, is_silence)
+
+    def _unseen_answer(self) -> int | None:
+        """Return what has become of the SYN while this thread had no core to see it: 0 if the backend has accepted the
+        connection, else the errno with which it failed; None if nothing has."""
         if self._sock is None or self.source is None:
-            return False
+            return None
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT)
-        return bool(poll.poll(0))
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if poll.poll(0) else None
 
     async def close(self) -> None:
         """Close the connection with a FIN after a passed check, which may take a while; OSError where that fails."""

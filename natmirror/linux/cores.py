@@ -16,6 +16,6 @@ def thread_count(rules: Rules) -> int:
 
 
 def first_share(threads: int) -> float:
-    """Return the part of a core that each of so many packet threads may take before all other programs: together they
-    take half of the cores so at most, also where threads share a core."""
+    """Return the part of a core that each of so many packet threads may take before all other programs; together they
+    take half of the cores' time so at most, also where threads share a core."""
     return _FIRST_SHARE * min(1.0, len(os.sched_getaffinity(0)) / threads)

@@ -287,6 +287,7 @@ static int wait_until(nl_loop *loop, double until)
 int nl_run(nl_loop *loop, double until)
 {
     nm_gear *gear = loop->gear;
+    nl_priority_keep(&loop->priority, nl_clock()); /* Python may have taken long */
     for (;;) {
         for (; loop->next < loop->count; loop->next++) {
             nq_packet *packet = &loop->packets[loop->next];

@@ -5,15 +5,15 @@
 #include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <math.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SLICE 100000         /* nanoseconds: the shortest that the kernel takes */
-#define LOWEST 1             /* of the priorities of SCHED_RR: keepalived and others may go before packets */
-#define LOOK_INTERVAL 0.01   /* seconds */
-#define MOST_LEFT 0.025      /* seconds: a thread with half of a core as its share may take 50 ms of a whole one */
+#define SLICE 100000       /* nanoseconds: the shortest that the kernel takes */
+#define LOWEST 1           /* of the priorities of SCHED_RR: whatever else has real-time priority may go before packets */
+#define LOOK_INTERVAL 0.01 /* seconds */
+#define STORE_TIME 0.05    /* seconds in which an empty bucket fills */
+#define MOST_OWED 1.0      /* processor seconds */
 
 static double processor_time(void)
 {
@@ -23,7 +23,7 @@ static double processor_time(void)
 }
 
 /* Set the calling thread's class; return whether the kernel does it. */
-static int set_class(int goes_first)
+static int set_class(const nl_priority *priority, int goes_first)
 {
     struct sched_attr attributes = {.size = sizeof attributes, .sched_flags = SCHED_FLAG_RESET_ON_FORK};
     if (goes_first) {
@@ -31,7 +31,7 @@ static int set_class(int goes_first)
         attributes.sched_priority = LOWEST;
     } else {
         attributes.sched_policy = SCHED_NORMAL;
-        attributes.sched_nice = getpriority(PRIO_PROCESS, 0);
+        attributes.sched_nice = priority->nice;
         attributes.sched_runtime = SLICE;
     }
     return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
@@ -39,24 +39,31 @@ static int set_class(int goes_first)
 
 void nl_priority_begin(nl_priority *priority, double share)
 {
-    set_class(0);
-    priority->goes_first = share > 0 && set_class(1);
-    priority->share = priority->goes_first ? share : 0;
+    struct sched_attr before;
+    priority->share = 0;
+    priority->goes_first = 0;
+    if (syscall(SYS_sched_getattr, 0, &before, sizeof before, 0) || before.sched_policy != SCHED_NORMAL)
+        return;
+    priority->nice = before.sched_nice;
     priority->used = processor_time();
-    priority->left = MOST_LEFT;
+    priority->left = STORE_TIME * share;
+    if (!set_class(priority, 0) || share <= 0 || !set_class(priority, 1))
+        return;
+    priority->share = share;
+    priority->goes_first = 1;
 }
 
 void nl_priority_keep(nl_priority *priority, double now)
 {
-    double passed = now - priority->looked_at;
+    double passed = now - priority->looked_at, most = STORE_TIME * priority->share;
     if (priority->share <= 0 || passed < LOOK_INTERVAL)
         return;
-    double used = processor_time();
-    priority->left = fmin(priority->left + priority->share * passed - (used - priority->used), MOST_LEFT);
-    priority->left = fmax(priority->left, 0);
+    double used = processor_time(), least = priority->goes_first ? -MOST_OWED : fmin(priority->left, 0);
+    priority->left = fmin(priority->left + priority->share * passed - (used - priority->used), most);
+    priority->left = fmax(priority->left, least); /* in the usual class it owes no more */
     priority->used = used;
     priority->looked_at = now;
-    int is_first = priority->left > (priority->goes_first ? 0 : MOST_LEFT / 2);
-    if (is_first != priority->goes_first && set_class(is_first))
+    int is_first = priority->left > (priority->goes_first ? 0 : most / 2);
+    if (is_first != priority->goes_first && set_class(priority, is_first))
         priority->goes_first = is_first;
 }

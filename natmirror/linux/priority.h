@@ -3,7 +3,9 @@
  *
  * While the thread takes less than a share of a core, it goes first: SCHED_RR, before all programs of the usual class.
  * One that takes more would keep them from their work, so it is of the usual class itself, with short turns. A token
- * bucket decides: it fills with the share, and what the thread takes flows out. */
+ * bucket decides: it fills with the share, and what the thread takes flows out. It holds what comes in within 50 ms, so
+ * that threads that share a core keep others from it no longer than one. What a thread takes beyond, as for long work in
+ * Python, it owes. */
 #ifndef NATMIRROR_LINUX_PRIORITY_H
 #define NATMIRROR_LINUX_PRIORITY_H
 
@@ -11,13 +13,15 @@ typedef struct {
     double share;     /* of a core, below which the thread goes first; 0: it never does, or the kernel forbids it */
     double looked_at; /* CLOCK_MONOTONIC: when the loop last looked at what the thread takes */
     double used;      /* processor seconds that the thread had taken by then */
-    double left;      /* processor seconds that it may take at once and still go first */
+    double left;      /* processor seconds that it may take at once and still go first; below 0: it owes them */
+    int nice;         /* its nice value in the usual class */
     int goes_first;
 } nl_priority;
 
 /* Have the calling thread go first while it takes less than this share of a core, where the kernel allows it, and else
  * be run for short turns that begin soon, with the same part of the core as others (Linux 6.12; older ones ignore it).
- * Programs and threads that it starts are of the usual class. */
+ * Programs and threads that it starts are of the usual class. A thread to which the operator has given another class
+ * (CPUSchedulingPolicy=, chrt) keeps it. */
 void nl_priority_begin(nl_priority *priority, double share);
 
 /* Look at what the calling thread takes, every 10 ms at most, and change its class if it has to. */

@@ -20,9 +20,7 @@ from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import SYN
 
-_RUNNING = 1 << 6  # IFF_RUNNING of linux/if.h: there is a carrier, and the kernel has taken notice of it (RFC 2863)
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
-_PASSES = _RUNNING | _LOWER_UP
 
 
 class _Route(NamedTuple):
@@ -48,7 +46,7 @@ class Reachability:
             if route is None:
                 return "this host has no route to it"
             link = netlink.link("get", index=route.interface)[0]
-            if link["flags"] & _PASSES != _PASSES:
+            if not link["flags"] & _LOWER_UP:
                 return f"the interface {link.get_attr('IFLA_IFNAME')} has no carrier"
         return None
 

@@ -68,7 +68,7 @@ class RuleChanges:
         begins at a message, if the rules let it."""
         stream = self._streams.get(flow)
         goes_on = stream is not None and stream.state in GOES_ON and not stream.is_released
-        goes_on = goes_on and not is_finished(flow.row.orig)  # nothing follows a FIN
+        goes_on = goes_on and not is_finished(flow.row.orig)  # no message of the switch follows its FIN
         mirrors = [one for one in service.sessions if self._ledger.has_sessions(service.name, one.name)]
         if self._sessions.follow_rules(flow, mirrors if goes_on else (), backend) and stream is not None:
             self._read(stream)

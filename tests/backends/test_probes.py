@@ -307,5 +307,9 @@ def test_an_answered_syn_that_this_thread_had_no_core_to_see_is_inconclusive(
     with socket.create_server((HOST, 0), backlog=0) as full, socket.create_connection(full.getsockname()):
         silent = Backend("c2", IPv4Address(HOST), full.getsockname()[1])
         for kind in (CheckKind.TCP, CheckKind.OPENFLOW):
-            assert outcome_of(controllers(None).backend(), kind, timeout=0.1) == busy
+            there, closed = controllers(None), controllers(None)
+            closed.close()
+            assert outcome_of(there.backend(), kind, timeout=0.1) == busy
+            refused = Outcome(False, "connection refused", is_silence=False)
+            assert outcome_of(closed.backend(), kind, timeout=0.1) == refused
             assert outcome_of(silent, kind, timeout=0.1) == Outcome(False, "no answer within 100 ms", is_silence=True)

@@ -96,6 +96,43 @@ def test_a_thread_that_has_gone_first_keeps_short_turns_and_its_nice_value() -> 
     assert in_thread(turns) == (100_000, 3)
 
 
+def test_what_a_thread_takes_at_once_it_owes() -> None:
+    def classes() -> list[int]:
+        priority, now, found = new(0.5), 1000.0, list[int]()
+        lib.nl_priority_keep(priority, now)
+        for taken, passed in ((0.1, 0.1), (0.1, 0.05), (0.0, 0.05), (0.0, 0.05)):
+            take(taken)  # as in Python, between two looks
+            now += passed
+            lib.nl_priority_keep(priority, now)
+            found.append(own_class())
+        return found
+
+    # 25 ms in store, and 50 ms that came in: 25 ms are owed; more in the usual class is not; then half a store comes in
+    assert in_thread(classes) == [USUAL, USUAL, USUAL, FIRST]
+
+
+def test_a_thread_with_a_small_share_has_a_small_store() -> None:
+    def classes() -> list[int]:
+        priority, now, found = new(0.05), 1000.0, [own_class()]
+        lib.nl_priority_keep(priority, now)
+        take(0.004)  # of 2.5 ms, and 0.8 ms that come in
+        lib.nl_priority_keep(priority, now + LOOK)
+        return [*found, own_class()]
+
+    assert in_thread(classes) == [FIRST, USUAL]
+
+
+def test_a_thread_keeps_the_class_that_the_operator_has_given_it() -> None:
+    def classes() -> tuple[int, int]:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        priority = ffi.new("nl_priority *")
+        lib.nl_priority_begin(priority, 0.5)
+        lib.nl_priority_keep(priority, 1000.0)
+        return own_class(), priority.goes_first
+
+    assert in_thread(classes) == (os.SCHED_BATCH, 0)
+
+
 def test_programs_that_a_packet_thread_starts_are_of_the_usual_class() -> None:
     ask = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
 
@@ -110,6 +147,7 @@ def test_programs_that_a_packet_thread_starts_are_of_the_usual_class() -> None:
 def test_the_loop_looks_at_what_its_thread_takes(stage: Stage) -> None:
     def classes() -> tuple[int, int]:
         new(0.5)  # or skip
+        os.sched_setscheduler(0, USUAL, os.sched_param(0))
         lib.nl_priority_begin(ffi.addressof(stage.loop, "priority"), 1e-9)
         before = own_class()
         until = time.monotonic() + 10
