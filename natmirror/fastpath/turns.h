@@ -39,7 +39,7 @@
 #include <stdint.h>
 
 /* A packet that Python decides costs the thread 20 to 120 us, by machine and kind (make junk), and a connection that
- * never opens costs three: SYN, SYN-ACK and RST, 50 to 250 us. So a flood with the full surcharge has at most some 6 % of
+ * never opens costs three: SYN, SYN-ACK and RST, 50 to 250 us. So a flood with the full surcharge has at most some 3 % of
  * the thread's time, and a peer that stays just within its turns, at worst, 60 %. After a pause, it makes the others wait
  * once for what it has in store: 125 ms at most. Both parts of the store have room for what a client sends at once while
  * a leg connects or repairs a loss. */
@@ -51,7 +51,7 @@
 #define NM_STRAYS_RATE 5000.0 /* strays of a peer that pass each second while the thread sheds them */
 #define NM_STRAYS_BURST 1000.0 /* of these, at once */
 #define NM_SHED_TIME 1.0 /* seconds for which the thread sheds strays after it was swamped, or has dropped one */
-#define NM_TURNS_SURCHARGE 36 /* tokens, at most: with it, a peer has 250 turns of others a second */
+#define NM_TURNS_SURCHARGE 96 /* tokens, at most: with it, a peer has 100 turns of others a second */
 #define NM_TURNS_RELIEF 4 /* tokens by which the surcharge falls with each turn */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */

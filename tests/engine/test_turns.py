@@ -111,10 +111,10 @@ def picked_up_data(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("make", [junk, picked_up_data])
-def test_a_flood_gets_a_tenth_of_a_clients_turns(make: Callable[[int], bytes]) -> None:
+def test_a_flood_gets_few_of_a_clients_turns(make: Callable[[int], bytes]) -> None:
     """With all of them, one client's flood took more than half of the thread: Python opens each flow and ends it."""
     most = int(lib.NM_TURNS_RATE) // lib.NM_TURN_OF_OTHERS
-    assert turns_in_a_second(engine(), 20_000, make) <= most // 10 + 1
+    assert turns_in_a_second(engine(), 20_000, make) <= most // 25 + 1
 
 
 def test_a_client_that_sends_little_more_than_its_turns_keeps_most_of_them() -> None:
@@ -193,7 +193,7 @@ def test_strays_leave_a_client_the_surcharge_too() -> None:
         one.receive(stray, Hook.PREROUTING, now, Checksum.VALID)
         one.receive(junk(number), Hook.PREROUTING, now, Checksum.VALID)
     after = one.snapshot(NOW)["packets_decided_in_python"][PuntReason.OPENING_OR_CLOSING]
-    assert after - before >= 100
+    assert after - before >= int(lib.NM_TURNS_RATE) // (lib.NM_TURN_OF_OTHERS + SURCHARGE) - 1
 
 
 def test_strays_take_no_turn_of_the_clients_connections() -> None:

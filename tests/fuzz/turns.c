@@ -16,7 +16,7 @@
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 4
 #define STEADY 12
-#define MAX_SURCHARGE 36
+#define MAX_SURCHARGE 96
 #define RELIEF 4
 #define AMPLE 2000
 #define SOURCE_AT 12
