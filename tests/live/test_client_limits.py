@@ -1,5 +1,6 @@
 """Real clients meet the limits per client: one is refused, the other waits, and open connections go on."""
 
+import re
 import sys
 
 import pytest
@@ -56,7 +57,10 @@ def test_a_client_over_its_limits_is_refused_or_waits_and_open_connections_go_on
     assert f"the client has {MOST} of {MOST} connections; its next SYN is refused" in text
     [limit] = balancer.status()["client_limits"]
     assert (limit["refused_syns"], limit["limited_clients"], limit["last_client"]) == (refusals, 1, GREEDY)
-    balancer.program.wait_for_text(f"service openflow: {GREEDY} has reached max-connections {MOST} of per-client: ")
+    told = f"service openflow: {GREEDY} has reached max-connections {MOST} of per-client: "
+    balancer.program.wait_for_text(told)
+    [logged] = re.findall(rf"{re.escape(told)}(\d+) SYN", balancer.program.text)
+    assert 1 <= int(logged) <= refusals
     # 3. A reload lowers the limit, and ends nothing.
     rules.write_text(RULES.replace(f"{{max-connections: {MOST}}}", "{max-connections: 1, new-connections: 3/m}"))
     scene.lab.run("lb", [sys.executable, "-m", "natmirror", "reload", "--api", str(balancer.api)])
