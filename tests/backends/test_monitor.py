@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -334,6 +334,21 @@ def test_a_second_target_that_did_not_answer_is_asked_again_soon(
         assert watch.isolated == [True, True]
 
 
+Answering = Callable[[Sequence[Target], float, Bind], Awaitable[list[Target]]]
+
+
+def ask_always(monkeypatch: pytest.MonkeyPatch, answering: Answering) -> None:
+    """Have second targets asked after every other check, with this answer, and answer nothing when a backend falls."""
+
+    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
+        return None
+
+    monkeypatch.setattr("natmirror.backends.monitor.RARELY", 0.0)
+    monkeypatch.setattr("natmirror.backends.second_target.RARELY", 0.0)
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+
+
 def test_a_network_that_fails_again_at_once_is_not_taken_for_backends(
     controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,13 +360,7 @@ def test_a_network_that_fails_again_at_once_is_not_taken_for_backends(
         asked.append([] if asked.count([gateway]) >= 2 else list(targets))
         return asked[-1]
 
-    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
-        return None
-
-    monkeypatch.setattr("natmirror.backends.monitor.RARELY", 0.0)
-    monkeypatch.setattr("natmirror.backends.second_target.RARELY", 0.0)
-    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
-    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    ask_always(monkeypatch, answering)
     well = [controllers(None), controllers(None)]
     pool = {f"c{number}": one.port for number, one in enumerate(well)}
     with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway)) as watch:
@@ -376,13 +385,7 @@ def test_a_second_target_that_this_host_was_too_busy_to_hear_still_counts(
         time.sleep(timeout + 2 * MAX_LATE)  # blocks the whole thread
         return []
 
-    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
-        return None
-
-    monkeypatch.setattr("natmirror.backends.monitor.RARELY", 0.0)
-    monkeypatch.setattr("natmirror.backends.second_target.RARELY", 0.0)
-    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
-    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    ask_always(monkeypatch, answering)
     well = [controllers(None), controllers(None)]
     pool = {f"c{number}": one.port for number, one in enumerate(well)}
     with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway)) as watch:
