@@ -127,6 +127,8 @@ class Engine:
         )
         self.counts, self.mirrors = self._report.counts, self._report.mirrors
         """The two parts of snapshot()."""
+        self.note_flows, self.note_lingering = self._report.flows, self._report.lingering
+        """What flows() and lingering() show, in slices, and by another thread."""
         self.explanation = EngineExplanation(
             self._services, self._nat, new_connections, self._report, MirrorExplanation(parts)
         )
@@ -383,16 +385,14 @@ class Engine:
         backend's answer; and whether these are all."""
         return self._nat.table.clients(most)
 
-    def flows(
-        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
-    ) -> list[FlowEntry]:
-        return self._report.flows(now, ids, is_wanted)
+    def flows(self, now: float) -> list[FlowEntry]:
+        return [flow.show() for flow in self.note_flows(now)]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         return self._report.decisions(ids)
 
-    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        return self._report.lingering(now, leg_ids)
+    def lingering(self, now: float) -> list[FlowEntry]:
+        return [gone.show() for gone in self.note_lingering(now)]
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None

@@ -16,6 +16,7 @@ from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
+from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.report import KeptDecisions
 from natmirror.engine.shown import Counts, Snapshot
 from natmirror.fastpath import Look, ServiceLook
@@ -44,6 +45,7 @@ FlowPosition = tuple[bool, int]
 """The position of a flow in the walk through all of an engine's: whether it is a leg that has outlived its flow, and
 the number of the leg or flow."""
 FIRST: FlowPosition = (False, 0)
+_Noted = tuple[FlowPosition, FlowNote | GoneNote]
 
 
 class EngineThread(Protocol):
@@ -93,7 +95,7 @@ class EngineProxy:
         lingers, number = first
         if not lingers:
             for part in self._flow_slices(partial(self._flows_now, wanted), number):
-                yield [(position, flow) for position, flow in part if wanted.takes(flow)]
+                yield _shown(wanted, part)
         leg_ids = sorted(self._ask(self._engine.leg_ids))
 
         def leg_ids_from(first: int, most: int) -> list[int]:
@@ -101,11 +103,11 @@ class EngineProxy:
             return leg_ids[start : start + most]
 
         for part in self._slices(leg_ids_from, self._lingering_now, number if lingers else 0):
-            yield [(position, flow) for position, flow in part if wanted.takes(flow)]
+            yield _shown(wanted, part)
 
-    def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
+    def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[_Noted]:
         now, may_take = time.monotonic(), wanted.may_take
-        return [((False, number), flow) for number in ids for flow in self._engine.flows(now, [number], may_take)]
+        return [((False, number), flow) for number in ids for flow in self._engine.note_flows(now, [number], may_take)]
 
     def flows_behind(self, wanted: Selection, seconds: float) -> Iterator[list[tuple[FlowPosition, FlowEntry]]]:
         """Yield the flows that are wanted of which a mirror has been behind for so long, some at a time, each with its
@@ -114,24 +116,24 @@ class EngineProxy:
         while found:
             found = self._ask(partial(self._engine.legs_behind, then, after, _BEHIND_SLICE))
             for some in _slices([leg_id for _, leg_id in found], _SHOWN_SLICE):
-                yield [one for one in self._ask(partial(self._behind_now, wanted, some)) if wanted.takes(one[1])]
+                yield _shown(wanted, self._ask(partial(self._behind_now, wanted, some)))
             after = found[-1] if found else None
 
-    def _behind_now(self, wanted: Selection, leg_ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
-        shown: list[tuple[FlowPosition, FlowEntry]] = []
+    def _behind_now(self, wanted: Selection, leg_ids: Sequence[int]) -> list[_Noted]:
+        noted: list[_Noted] = []
         for leg_id in leg_ids:
             number = self._engine.flow_of_leg(leg_id)
-            shown += self._lingering_now([leg_id]) if number is None else self._flows_now(wanted, [number])
-        return shown
+            noted += self._lingering_now([leg_id]) if number is None else self._flows_now(wanted, [number])
+        return noted
 
-    def _lingering_now(self, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
+    def _lingering_now(self, ids: Sequence[int]) -> list[_Noted]:
         now = time.monotonic()
-        return [((True, number), flow) for number in ids for flow in self._engine.lingering(now, [number])]
+        return [((True, number), flow) for number in ids for flow in self._engine.note_lingering(now, [number])]
 
     def count_flows(self, kinds: Callable[[FlowEntry], Iterable[_T]]) -> Counter[_T]:
         """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
-        shown = self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
-        return Counter(kind for flows in shown for flow in flows for kind in kinds(flow))
+        noted = self._flow_slices(lambda ids: self._engine.note_flows(time.monotonic(), ids))
+        return Counter(kind for flows in noted for flow in flows for kind in kinds(flow.show()))
 
     def foresee(self, address: bytes, port: int | None, service: str | None) -> list[NewConnectionEntry]:
         """Return what EngineExplanation.foresee() returns."""
@@ -342,6 +344,12 @@ class EngineProxy:
 
     def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
         self._thread.send(do(ids))
+
+
+def _shown(wanted: Selection, noted: Iterable[_Noted]) -> list[tuple[FlowPosition, FlowEntry]]:
+    """Return those of the noted flows that are wanted, as values for JSON."""
+    shown = ((position, flow.show()) for position, flow in noted)
+    return [(position, flow) for position, flow in shown if wanted.takes(flow)]
 
 
 def _mirrors(rules: Rules) -> list[tuple[str, tuple[Mirror, ...]]]:
