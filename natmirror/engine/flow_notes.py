@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from natmirror.fastpath.flow_flags import is_guest
 from natmirror.fastpath.flow_states import SHOWN_STATES, FlowState, State
-from natmirror.fastpath.row_copies import flow_in
+from natmirror.fastpath.row_copies import flow_in, leg_in
 from natmirror.mirror.leg_notes import LegNote
 from natmirror.mirror.shown import FlowEntry
 from natmirror.net.endpoint import Endpoint, show
@@ -20,6 +20,11 @@ class FlowNote(NamedTuple):
     row: bytes
     """A copy of the flow's row."""
     legs: list[LegNote]
+
+    @property
+    def number(self) -> int:
+        """The flow's number in the table."""
+        return flow_in(self.row).id
 
     def show(self) -> FlowEntry:
         """Return the flow as values for JSON."""
@@ -46,6 +51,11 @@ class GoneNote(NamedTuple):
     service: str
     client: Endpoint
     leg: LegNote
+
+    @property
+    def number(self) -> int:
+        """The leg's number in the table."""
+        return leg_in(self.leg.row).id
 
     def show(self) -> FlowEntry:
         """Return, as values for JSON, a flow in state ``gone`` with this leg."""

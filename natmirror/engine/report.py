@@ -1,6 +1,6 @@
 """Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from natmirror.engine.counters import Counters, EngineCounter
@@ -103,14 +103,11 @@ class EngineReport:
         """Return the counters of mirrors."""
         return self._mirrors.mirrors(self._services.names(), now)
 
-    def flows(
-        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
-    ) -> list[FlowNote]:
-        """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and flows
-        for which ``is_wanted`` returns False."""
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowNote]:
+        """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and direct
+        connections."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        wanted = flows if is_wanted is None else filter(is_wanted, flows)
-        return [self.flow(flow, now) for flow in wanted if not flow.is_direct]
+        return [self.flow(flow, now) for flow in flows if not flow.is_direct]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""

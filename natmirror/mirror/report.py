@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.copy_states import StreamState
-from natmirror.mirror.leg_notes import LegNote, note_copy, note_session, note_without_leg
 from natmirror.mirror.ledger import add_connections
+from natmirror.mirror.leg_notes import LegNote, note_copy, note_session, note_without_leg
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.totals import no_sessions
