@@ -149,7 +149,7 @@ class EngineExplanation:
     def _connection(self, flow: Flow, now: float) -> ConnectionEntry:
         row, pool = flow.row, flow.service.pool
         is_plain = not is_direct(row)
-        shown = self._report.flow(flow, now).show()
+        shown = self._report.flow(row, now).show()
         return {
             **shown,
             "backend": shown["backend"] if is_plain else self._direct_backend(flow),

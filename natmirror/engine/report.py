@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.shown import Counts, SwitchDecisions
-from natmirror.fastpath import Gear
+from natmirror.fastpath import FlowRow, Gear
+from natmirror.fastpath.flow_flags import is_direct
 from natmirror.fastpath.row_copies import copy_of_flow
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
@@ -14,7 +15,6 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.statement_queue import StatementQueue
 from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import client_limits
-from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.nat.traffic import ServiceTraffic, traffic
@@ -109,8 +109,8 @@ class EngineReport:
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowNote]:
         """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and direct
         connections."""
-        flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        return [self.flow(flow, now) for flow in flows if not flow.is_direct]
+        rows = self._nat.rows(self._nat.table.ids() if ids is None else ids)
+        return [self.flow(row, now) for row in rows if not is_direct(row)]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""
@@ -123,7 +123,12 @@ class EngineReport:
         """Note the legs with these numbers, or all, that have outlived their flow."""
         return [GoneNote(now, *found) for found in self._mirrors.lingering(leg_ids)]
 
-    def flow(self, flow: Flow, now: float) -> FlowNote:
+    def flow(self, row: FlowRow, now: float) -> FlowNote:
         """Note a flow with its legs."""
-        backend = flow.backend.name if flow.backend is not None else None
-        return FlowNote(now, flow.service.name, backend, copy_of_flow(flow.row), self._mirrors.legs_of(flow))
+        kept = self._nat.kept(row)
+        if kept is None:  # then it has none, and to make an object takes as long as the rest
+            service, backend = self._nat.ends_of(row)
+            legs = []
+        else:
+            service, backend, legs = kept.service, kept.backend, self._mirrors.legs_of(kept)
+        return FlowNote(now, service.name, None if backend is None else backend.name, copy_of_flow(row), legs)

@@ -79,7 +79,7 @@ class FlowTable:
         return lib.nm_flow_by_id(self._flows, number) or None
 
     def ids(self) -> list[int]:
-        """Return the numbers of all rows."""
+        """Return the numbers of all rows. The number of a removed row may be reused."""
         found: list[int] = []
         while some := self.ids_from(found[-1] + 1 if found else 0, _IDS_AT_ONCE):
             found += some

@@ -60,8 +60,9 @@ class LegNote(NamedTuple):
 
 def note_copy(copy: StreamCopy, leg: Leg) -> LegNote:
     """Note a leg that carries its client's bytes."""
-    missing = copy.missing_bytes if leg.ended is None else 0
-    return _note(copy.mirror, leg, copy.stream.client_bytes - copy.before, missing, None, 0)
+    client_bytes = copy.stream.client_bytes - copy.before
+    lag_bytes = client_bytes - leg.acked_bytes if leg.ended is None else 0
+    return _note(copy.mirror, leg, client_bytes, lag_bytes, None, 0)
 
 
 def note_session(master: MasterSession) -> LegNote:
