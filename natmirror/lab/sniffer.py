@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pcapy
 
@@ -19,7 +20,7 @@ _SNAP_LEN = 262_144
 _TIMEOUT_MS = 50
 _BUFFER_LEN = 16 << 20  # bytes; the usual 2 MiB are full after some tenths of a second without a core
 _QUIET = 0.2  # seconds without a packet after which the capture is complete
-_LONGEST_END = 2.0  # seconds that the end waits for this; if the sniffer were killed, the last packet would be cut
+_LONGEST_END = 2.0  # seconds of packets that the end waits for; killed meanwhile, the sniffer would cut the last one
 
 
 def start_sniffer(lab: Lab, host: str, link: str, file: Path) -> Program:
@@ -42,17 +43,27 @@ def main() -> None:
     reader.setnonblock(1)
     writer = reader.dump_open(file)
     until = float("inf")
+    is_late = False
 
     def end(number: int, frame: FrameType | None) -> None:
         nonlocal until
-        until = time.monotonic() + _LONGEST_END
+        until = time.time() + _LONGEST_END
+
+    def take(header: Any, packet: bytes) -> None:
+        nonlocal is_late
+        seconds, microseconds = header.getts()
+        is_late = seconds + microseconds * 1e-6 > until
+        if not is_late:
+            writer.dump(header, packet)
 
     signal.signal(signal.SIGTERM, end)
     print("capturing", flush=True)
-    ready = True
-    while (ready or until == float("inf")) and time.monotonic() < until:
+    while True:
+        is_ending = until < float("inf")  # before the wait, so that all of it is after the signal
         ready = bool(select.select([reader.getfd()], [], [], _QUIET)[0])
-        reader.dispatch(512, writer.dump)
+        reader.dispatch(512, take if is_ending else writer.dump)
+        if is_ending and (is_late or not ready):
+            break
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A block of a document is run if its fence names a host behind its language:
 
 - ```` ```sh lb ````: these commands, on that host, which is a network namespace; ``here`` is this machine. They have to
   succeed; with ``exit=3`` the last one ends with that code. With ``again`` the block is run again until it succeeds and
-  shows what the document says. With ``lines`` each line is a block. ``natmirror --rules FILE`` runs in the background.
+  shows what the document says; with it, in their order, those right before it that have ``again`` too. With ``lines``
+  each line is a block. ``natmirror --rules FILE`` runs in the background.
 - ```` ```text shows ````: lines of the output of the block before, in this order. ``…`` stands for anything, and a
   number that is no address for any number. With ``ctrl-c`` they are what natmirror prints when it is interrupted.
 - ```` ```yaml file=first.yaml ````: a file that the reader writes.
@@ -140,13 +141,13 @@ class Walk:
     """The natmirror in the background."""
     output: str = ""
     failure: str = ""
-    """Why the block before, which is to be run again, has failed."""
+    """Why a block that is to be run again has failed."""
     prints: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     def follow(self, document: list[Block]) -> None:
         """Do what the blocks say; Mismatch where one does not."""
-        again: tuple[Block, str] | None = None
+        again: list[tuple[Block, str]] = []
         for block in document:
             if self.prints:
                 print(f"--- line {block.line}: {' '.join(block.words)}\n{block.text}")
@@ -156,10 +157,15 @@ class Walk:
                 path.write_text(block.text)
             elif block.words[0] == "shows":
                 self._compare(block, again)
+                again = []
             elif block.language == "sh":
+                if "again" not in block.words:
+                    self._need_success()
+                    again = []
                 for commands in self._parts(block):
                     self._run(block, commands)
-                    again = (block, commands) if "again" in block.words else None
+                    again += [(block, commands)] if "again" in block.words else []
+        self._need_success()
 
     def _parts(self, block: Block) -> Iterator[str]:
         if "lines" not in block.words:
@@ -168,8 +174,11 @@ class Walk:
         for line in block.text.splitlines():
             yield line.partition(" # ")[0].strip()
 
+    def _need_success(self) -> None:
+        if self.failure:
+            raise Mismatch(self.failure)
+
     def _run(self, block: Block, commands: str) -> None:
-        self.failure = ""
         if _FOREGROUND.fullmatch(commands):
             self.running = started = self._open(block.words[0], "exec " + commands)
             started.read(lambda: b" ready: " in started.printed or started.process.poll() is not None)
@@ -187,7 +196,7 @@ class Walk:
         if code != int(block.value("exit") or 0):
             self.failure = f"line {block.line}: exit code {code}:\n{commands}\n{self.output}"
             if "again" not in block.words:
-                raise Mismatch(self.failure)
+                self._need_success()
 
     @property
     def _natmirror(self) -> Terminal:
@@ -195,7 +204,7 @@ class Walk:
             raise Mismatch("no natmirror runs in the background")
         return self.running
 
-    def _compare(self, block: Block, again: tuple[Block, str] | None) -> None:
+    def _compare(self, block: Block, again: list[tuple[Block, str]]) -> None:
         if "ctrl-c" in block.words:
             natmirror, self.running = self._natmirror, None
             before = len(natmirror.text)
@@ -207,12 +216,14 @@ class Walk:
                 print(f"---\n{self.output}")
         deadline = time.monotonic() + TIMEOUT
         while (missing := shows(self.output, block.text)) is not None or self.failure:
-            if again is None or time.monotonic() > deadline:
+            if not again or time.monotonic() > deadline:
                 raise Mismatch(
                     f"line {block.line}: {self.failure or f'not printed: {missing}'}\n--- but:\n{self.output}"
                 )
             time.sleep(0.1)
-            self._run(*again)
+            self.failure = ""
+            for one in again:
+                self._run(*one)
 
     def _open(self, host: str, commands: str) -> Terminal:
         master, slave = os.openpty()

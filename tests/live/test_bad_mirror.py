@@ -58,6 +58,10 @@ def test_each_production_packet_passes_with_exact_nat_and_in_order(scene: Scene,
         scene.lab.run("m", ["ip", "link", "set", "eth0", "up"])
         scene.lab.run("m", ["ip", "route", "add", "default", "via", "10.20.0.1"])
     assert scene.at_backends() == sent
+    balancer.wait_for_status(
+        lambda status: all(flow["state"] in ("time-wait", "gone") for flow in status["flows"]),
+        "the last packets of all connections to pass",
+    )
     switch_side.end()
     pool_side.end()
     assert_exactly_nated(outside, inside)

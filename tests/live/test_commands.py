@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.live.commands import ROOT, blocks, shows
+from tests.live.commands import ROOT, Mismatch, Walk, blocks, shows
 
 WITH_COMMANDS = [
     str(path.relative_to(ROOT))
@@ -56,3 +57,10 @@ def test_a_block_is_run_if_its_fence_names_a_host() -> None:
     text = "```sh\nno\n```\n\n1. one\n\n   ```sh lb exit=3\n   yes\n     more\n   ```\n"
     (block,) = blocks(text)
     assert (block.words, block.text, block.value("exit")) == (("lb", "exit=3"), "yes\n  more\n", "3")
+
+
+def test_blocks_that_are_run_again_are_so_together(tmp_path: Path) -> None:
+    text = "```sh here again\necho >>log\n```\n```sh here again\nwc -l <log\n[ $(wc -l <log) = 3 ]\n```\n"
+    with pytest.raises(Mismatch, match="exit code 1"):
+        Walk(tmp_path, str).follow(blocks(text))
+    Walk(tmp_path, str).follow(blocks(text + "```text shows\n3\n```\n"))

@@ -73,13 +73,14 @@ def begin(scene: Scene, text: str, iptables: str) -> Play:
     scene.record("c1", "c2", "m")
     balancer = scene.balance(scene.rules(text), iptables=iptables)
     sniffer, capture = scene.sniff("lb", "sw0")
-    until = scene.file("until")
-    client, records = scene.client(connections=CONNECTIONS, until=until, size=SIZE, pause=PAUSE)
+    until, progress = scene.file("until"), scene.file("progress")
+    client, records = scene.client(connections=CONNECTIONS, until=until, size=SIZE, pause=PAUSE, progress=progress)
     balancer.wait_for_status(
         lambda status: len(status["flows"]) == CONNECTIONS and all(flow["client_bytes"] for flow in status["flows"]),
         "a request on each connection",
     )
     balancer.wait_until_acknowledged()
+    wait_for(lambda: progress.exists() and float(progress.read_text()) > 0, "an answer on each connection")
     sniffer.end()
     backends = {"c1": C1, "c2": C2}
     bound = {flow["client"]: backends[flow["backend"]] for flow in balancer.status()["flows"]}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from natmirror.api.client import ask
-from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.process import PATIENCE, Program, wait_for, wait_listen
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, Lab, leftovers
 from tests.helpers.support import assert_adds_up
 from tests.live.scene import PORT, ROOT, RULES, Records, assert_all_well
@@ -235,7 +235,7 @@ def test_a_host_is_announced_only_while_its_health_is_fit(fleet: Fleet) -> None:
     fleet.wait_for_hops("h2", "h3")
     fleet.bird("h1")
     fleet.wait_for_hops(*HOSTS)
-    assert fleet.announcers["h3"].end() == 0
+    assert fleet.announcers["h3"].end(timeout=PATIENCE) == 0
     fleet.wait_for_hops("h1", "h2")
     fleet.announcers["h1"].end(signal.SIGKILL)
     fleet.forget("h1")

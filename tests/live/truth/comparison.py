@@ -21,7 +21,7 @@ from tests.live.truth.orders import Orders
 
 _MAX_BURST = 12
 _POLL_SHARE = 0.05  # of the bursts: with a request for statistics of the controller in their middle
-_AGE_TOLERANCE = 0.5  # seconds
+_AGE_TOLERANCE = 0.5  # seconds, beside those in which the switch has not yet carried out an order or answered
 _FRAMES_EACH = 3  # bursts
 _NO_BUCKET = 0xFFFF_FFFF
 _LEEWAY = 2.0  # seconds in which both have to be equal once
@@ -88,11 +88,14 @@ class Comparison:
         self._tracer = Tracer(appctl)
         self._latest: list[str] = []
         """The messages of the latest burst."""
+        self._longest_burst = 0.0
+        """In seconds: for so long at most an order was given that the switch had not carried out."""
 
     def run(self, steps: int) -> Figures:
         """Give that many orders; return what was found."""
         begun = time.monotonic()
         self._begin()
+        self._longest_burst = time.monotonic() - begun
         while self.figures.steps < steps and not self.figures.differences:
             self._burst()
         self.figures.seconds = time.monotonic() - begun
@@ -122,7 +125,7 @@ class Comparison:
     # One burst
 
     def _burst(self) -> None:
-        rng = self._orders.random
+        rng, begun = self._orders.random, time.monotonic()
         self._latest.clear()
         count = rng.randint(1, _MAX_BURST)
         for _ in range(count):
@@ -141,15 +144,23 @@ class Comparison:
             for message in [*others, *parts]:
                 self._report(message)
         self._settle()
+        self._longest_burst = max(self._longest_burst, time.monotonic() - begun)
         self._compare()
         if self.figures.comparisons % _FRAMES_EACH == 0:
             self._compare_frame()
 
     def _compare_frame(self) -> None:
+        """Compare what becomes of a frame. A rule may go while the switch traces it, so a difference counts if it
+        lasts."""
         fields = random_fields(self._orders.random)
-        now = time.monotonic()
-        finish(self._model.expire(now))
-        is_compared, difference = self._tracer.compare(self._model, fields, now)
+        deadline = time.monotonic() + _LEEWAY
+        while True:
+            now = time.monotonic()
+            finish(self._model.expire(now))
+            is_compared, difference = self._tracer.compare(self._model, fields, now)
+            if not difference or now > deadline:
+                break
+            self._settle()
         self.figures.frames += is_compared
         if difference:
             self.figures.differences.append(difference)
@@ -222,17 +233,21 @@ class Comparison:
         """Compare all tables. The switch reports a removal after it has removed the rule, so a difference counts if it
         lasts."""
         self.figures.comparisons += 1
-        deadline = time.monotonic() + _LEEWAY
+        began_at = time.monotonic()
+        deadline = began_at + _LEEWAY
         while found := self._differences():
-            if time.monotonic() > deadline:
+            if began_at > deadline:
                 self.figures.differences += [f"after {self.figures.steps} orders: {one}" for one in found]
                 self.figures.differences += self._latest
                 return
             self._settle()
+            began_at = time.monotonic()
 
     def _differences(self) -> list[str]:
+        asked_at = time.monotonic()
         parts = self._asked(self._line.ask(Multipart.FLOW))
         now = time.monotonic()
+        age_tolerance = _AGE_TOLERANCE + self._longest_burst + now - asked_at
         finish(self._model.expire(now))
         listed: dict[RuleKey, FlowStats] = {}
         for part in parts:
@@ -246,7 +261,7 @@ class Comparison:
         gone = [state.rules[key] for key in state.rules.keys() - listed.keys()]
         found += [f"only the model has {rule}" for rule in gone if not self._model.is_doubtful(rule, now)]
         for key in listed.keys() & state.rules.keys():
-            found += self._compare_rule(state.rules[key], listed[key], now)
+            found += self._compare_rule(state.rules[key], listed[key], now, age_tolerance)
         if self._version > V10:
             found += self._compare_groups() + self._compare_meters()
         if not found:
@@ -261,14 +276,14 @@ class Comparison:
             self._report(message)
         return parts
 
-    def _compare_rule(self, rule: Rule, flow: FlowStats, now: float) -> list[str]:
+    def _compare_rule(self, rule: Rule, flow: FlowStats, now: float, age_tolerance: float) -> list[str]:
         is_v10 = self._version == V10
         ours = (rule.instructions, rule.cookie, rule.idle_timeout, rule.hard_timeout)
         theirs = (flow.instructions, flow.cookie, flow.idle_timeout, flow.hard_timeout)
         more = (rule.flags, rule.importance) == (flow.flags & STATE_FLAGS, flow.importance)
         if ours != theirs or not (is_v10 or more):
             return [f"the model has {rule}, the switch {flow}"]
-        if abs(now - rule.made_at - flow.duration) > _AGE_TOLERANCE:
+        if abs(now - rule.made_at - flow.duration) > age_tolerance:
             return [f"the model's rule has lived for {now - rule.made_at:.2f} s, the switch's {flow}"]
         return []
 
