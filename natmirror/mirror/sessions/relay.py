@@ -33,6 +33,8 @@ _MASTERS_FAULTS = {
     EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
 }
 """Why a session ends, by the error in the master's stream."""
+_MESSAGES = frozenset((ReadEvent.ORIG, ReadEvent.REPLY, ReadEvent.REPLY_LOST))
+"""The entries from which a session, its judge and the directory learn."""
 _WHY_MISSING = {ReadEvent.ORIG_LOST: EndReason.HOLE, ReadEvent.ORIG_AMBIGUOUS: EndReason.AMBIGUOUS}
 """Why a session ends, by the entry that stands for missing bytes of its switch."""
 
@@ -67,6 +69,8 @@ class Relay:
     def from_production(self, connection: Connection, kind: ReadEvent, data: bytes, now: float) -> Iterator[None]:
         """Process an entry of the read queue that is about a flow."""
         if kind in READ and not connection.is_read:
+            return
+        if kind in _MESSAGES and connection.has_ended:  # its controller may go on, but the switch is gone
             return
         if kind is ReadEvent.ORIG:
             connection.echo_asked_at = None
