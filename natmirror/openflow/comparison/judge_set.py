@@ -108,12 +108,12 @@ class JudgeSet:
         elif said.kind is StatementKind.CLOSED:
             self._work = self._close(said, judged, settles=said.flag)
         else:
-            before = judged.waiting_len
+            self._waiting_len -= judged.waiting_len
             try:
                 judged.take(said)
             except Exception as error:
                 self._failed(judged, error)
-            self._waiting_len += judged.waiting_len - before
+            self._waiting_len += judged.waiting_len
             self._schedule(judged, said.at)
 
     def _open(self, said: Statement) -> None:
@@ -166,5 +166,4 @@ class JudgeSet:
     def _failed(self, judged: JudgedConnection, error: Exception) -> None:
         """Report a fault, and end the judgement in which it occurred."""
         self._on_fault(judged.client, error)
-        self._waiting_len -= judged.waiting_len
         judged.stop(EndReason.INTERNAL_ERROR, self.heard_at)

@@ -89,6 +89,18 @@ def test_a_statement_that_cannot_be_ends_one_judgement(one: _Fed) -> None:
     assert dict(one.comparisons.since("openflow", "master", ADDRESS, 0.0).tables.not_followed) == {"internal-error": 1}
 
 
+def test_a_fault_leaves_no_message_waiting(one: _Fed) -> None:
+    for number in (1, 2):
+        one.open(number=number)
+        one.say(StatementKind.FROM_SWITCH, 0.0, packet_in(frame()).raw, number=number)
+    one.work(0.0)
+    waiting = one.judges._waiting_len
+    one.say(StatementKind.JOINED, 0.0, b"nonsense")
+    one.work(0.0)
+    assert len(one.faults) == 1
+    assert one.judges._waiting_len == waiting / 2, "those of the other connection"
+
+
 def test_what_comes_too_quickly_is_not_read(one: _Fed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_set, "_MAX_UNREAD_LEN", 1000)
     one.open()
