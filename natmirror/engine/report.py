@@ -1,18 +1,18 @@
 """Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from natmirror.engine.counters import Counters, EngineCounter
+from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.shown import Counts, SwitchDecisions
 from natmirror.fastpath import Gear
-from natmirror.fastpath.flow_flags import is_guest
-from natmirror.fastpath.flow_states import SHOWN_STATES
+from natmirror.fastpath.row_copies import copy_of_flow
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.statement_queue import StatementQueue
-from natmirror.mirror.shown import FlowEntry, MirrorEntry
+from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import client_limits
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
@@ -103,14 +103,11 @@ class EngineReport:
         """Return the counters of mirrors."""
         return self._mirrors.mirrors(self._services.names(), now)
 
-    def flows(
-        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
-    ) -> list[FlowEntry]:
-        """Return the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and flows
-        for which ``is_wanted`` returns False."""
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowNote]:
+        """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and direct
+        connections."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        wanted = flows if is_wanted is None else filter(is_wanted, flows)
-        return [self.flow(flow, now) for flow in wanted if not flow.is_direct]
+        return [self.flow(flow, now) for flow in flows if not flow.is_direct]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""
@@ -119,25 +116,11 @@ class EngineReport:
             KeptDecisions(show(flow.client), flow.service.name, one.copy()) for flow, one in kept if one is not None
         ]
 
-    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        """Return the legs with these numbers, or all, that have outlived their flow, each below a flow whose state is
-        ``gone``."""
-        return self._mirrors.lingering(now, leg_ids)
+    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[GoneNote]:
+        """Note the legs with these numbers, or all, that have outlived their flow."""
+        return [GoneNote(now, *found) for found in self._mirrors.lingering(leg_ids)]
 
-    def flow(self, flow: Flow, now: float) -> FlowEntry:
-        """Return a flow with its legs."""
-        row = flow.row
-        guest = is_guest(row)
-        legs = self._mirrors.legs_of(flow, now)
-        return {
-            "service": flow.service.name,
-            "client": show(flow.client),
-            "backend": flow.backend.name if flow.backend else None,
-            "state": SHOWN_STATES[flow.state],
-            "idle_seconds": None if guest and not row.seen_at else round(now - row.seen_at, 3),
-            "guest": guest,
-            "mirrored": bool(legs),
-            "client_bytes": row.orig.bytes,
-            "backend_bytes": row.reply.bytes,
-            "legs": legs,
-        }
+    def flow(self, flow: Flow, now: float) -> FlowNote:
+        """Note a flow with its legs."""
+        backend = flow.backend.name if flow.backend is not None else None
+        return FlowNote(now, flow.service.name, backend, copy_of_flow(flow.row), self._mirrors.legs_of(flow))

@@ -79,10 +79,6 @@ class Nat:
         """Return the numbers of all flows. The number of a removed flow may be reused."""
         return self.table.ids()
 
-    def ids_from(self, first: int, most: int) -> list[int]:
-        """Return the numbers of the next flows from number ``first`` on, at most ``most`` of them."""
-        return self.table.ids_from(first, most)
-
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
         """Yield the flows with these numbers; skip those that no longer exist."""
         return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
