@@ -89,7 +89,9 @@ class Relay:
 
     def _production_ended(self, connection: Connection, kind: ReadEvent) -> Iterator[None]:
         connection.has_ended = True
-        if not connection.continues:
+        if connection.continues:
+            self._directory.begin_again(connection.name, self._open_sessions.now)
+        else:
             self._directory.remove(connection.name)
         self._judges.finish(connection)
         yield from self._flush_all(connection)

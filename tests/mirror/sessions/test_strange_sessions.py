@@ -304,6 +304,21 @@ def test_a_switch_does_not_become_known_once_its_connection_has_ended(fast: bool
     assert one.directory.connections(session.now) == []
 
 
+def test_a_connection_that_does_not_go_on_after_a_takeover_is_not_known() -> None:
+    one = engine(AGAIN, release=Release.ACKNOWLEDGED)
+    session, _ = began(one)
+    one.replicated_legs.release()
+    session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    session.from_client("PA", features(7))
+    session.from_backend("A")
+    assert one.directory.seen() == ["openflow/10.10.0.11:40001"]
+    session.from_client("FA")
+    one.replicated_legs.take_over(session.now)
+    one.read_sessions(session.now)
+    assert one.directory.seen() == []
+    assert one.directory.connections(session.now + 601) == []
+
+
 def test_a_connection_that_has_ended_supersedes_none() -> None:
     before = engine(AGAIN)
     ended, _ = introduced(before)
