@@ -127,8 +127,8 @@ class Engine:
         table = self._nat.table
         self.flow_ids, self.flow_ids_from, self.flow_ids_of = table.ids, table.ids_from, table.ids_of
         """The numbers of flows, for work in slices."""
-        self.counts, self.mirrors = self._report.counts, self._report.mirrors
-        """The two parts of snapshot()."""
+        self.counts, self.services, self.mirrors = self._report.counts, self._report.services, self._report.mirrors
+        """The parts of snapshot()."""
         self.note_flows, self.note_lingering = self._report.flows, self._report.lingering
         """What flows() and lingering() show, in slices, and by another thread."""
         self.explanation = EngineExplanation(
@@ -372,7 +372,7 @@ class Engine:
     # Reports, as plain values
 
     def snapshot(self, now: float) -> Snapshot:
-        return {**self.counts(now), "mirrors": self.mirrors(now)}
+        return {**self.counts(now), "services": self.services(), "mirrors": self.mirrors(now)}
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return the addresses of at most ``most`` clients that have flows, each with whether it has certainly got a

@@ -17,7 +17,7 @@ from natmirror.nat.client_limits import client_limits
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.nat.traffic import traffic
+from natmirror.nat.traffic import ServiceTraffic, traffic
 from natmirror.net.endpoint import show
 from natmirror.openflow.decisions import By, Decisions
 
@@ -78,7 +78,7 @@ class EngineReport:
         self._counters = counters
 
     def counts(self, now: float) -> Counts:
-        """Return the engine's counters without those of mirrors."""
+        """Return the engine's counters without those of services and mirrors."""
         counters = {name: self._counters.counters[name] for name in EngineCounter}
         counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
         counters[EngineCounter.VERDICT_MESSAGES_LEFT_OUT] += self._statements.left_out
@@ -91,13 +91,16 @@ class EngineReport:
             "packets_over_limit": {reason: count for reason, count in self._gear.over_limit().items() if count},
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),
-            "services": traffic(self._services.numbered(), self._gear),
             "backends": self._services.backends(),
             "client_limits": [*client_limits(self._services.numbered(), self._gear.clients, now)],
             "mirror_memory": self._mirrors.memory(),
             "faults": self._faults.show(self._thread),
             "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),
         }
+
+    def services(self) -> list[ServiceTraffic]:
+        """Return the traffic of services."""
+        return traffic(self._services.numbered(), self._gear)
 
     def mirrors(self, now: float) -> list[MirrorEntry]:
         """Return the counters of mirrors."""

@@ -81,9 +81,11 @@ class EngineProxy:
     # What the API shows
 
     def snapshot(self) -> Snapshot:
-        """Return the engine's counters, those of mirrors as they are some packets after the others."""
+        """Return the engine's counters: those of services and of mirrors as they are some packets after the others,
+        because to add up either takes as long."""
         counts: Counts = self._ask(lambda: self._engine.counts(time.monotonic()))
-        return {**counts, "mirrors": self._ask(lambda: self._engine.mirrors(time.monotonic()))}
+        services = self._ask(self._engine.services)
+        return {**counts, "services": services, "mirrors": self._ask(lambda: self._engine.mirrors(time.monotonic()))}
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""
