@@ -10,8 +10,8 @@ from natmirror.engine.shown import Snapshot
 from natmirror.runtime.aggregate import aggregate
 
 _MAX_AGE = 0.9
-"""Seconds for which sums serve all who ask, so that they cost the packet threads no more than one. Whoever asks each
-second gets new ones each time."""
+"""Seconds for which sums serve all who ask, so that they cost the packet threads no more than one. A client that asks
+each second gets new ones each time."""
 _FEW_ROWS = 1000
 """To add up fewer flows and legs takes a packet thread less time than the rest of its answer."""
 
