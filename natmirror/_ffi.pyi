@@ -21,6 +21,7 @@ from natmirror.fastpath.rows import (
     LegTableRow,
     LimitedRow,
     MaglevRow,
+    NetworkRow,
     OptionsRow,
     OutRow,
     PlanRow,
@@ -220,6 +221,16 @@ class _Lib:
     def nm_flows_is_crowded(self, flows: FlowTableRow, now: float, /) -> int: ...
     def nm_flow_by_id(self, flows: FlowTableRow, id: int, /) -> FlowRow: ...
     def nm_flow_ids(self, flows: FlowTableRow, first: int, ids: Array[int], max: int, /) -> int: ...
+    def nm_flow_ids_of(
+        self,
+        flows: FlowTableRow,
+        clients: NetworkRow,
+        port: int,
+        first: Array[int],
+        ids: Array[int],
+        max: int,
+        /,
+    ) -> int: ...
     def nm_flow_clients(
         self, flows: FlowTableRow, addresses: Buffer, are_answered: Buffer, max: int, is_cut: Array[int], /
     ) -> int: ...

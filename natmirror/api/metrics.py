@@ -10,7 +10,7 @@ from natmirror.api.program import Program, Refused
 from natmirror.api.resources import METRICS_PATH
 from natmirror.metrics.page import CONTENT_TYPE, MetricsPage
 
-_MAX_AGE = 0.5  # seconds for which a page serves all who ask, so that they cost the packet threads no more than one
+_MAX_AGE = 0.9  # seconds for which a page serves all who ask, so that they cost the packet threads no more than one
 
 
 class Metrics:

@@ -31,7 +31,6 @@ from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
-from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.new_connections import NewConnections
 from natmirror.nat.services import ServiceTable
@@ -125,8 +124,13 @@ class Engine:
             *(shard.number, self._gear, self._services, self._nat, self._sessions),
             *(MirrorReport(parts), self.faults, self.statements, counters),
         )
-        self.counts, self.mirrors = self._report.counts, self._report.mirrors
-        """The two parts of snapshot()."""
+        table = self._nat.table
+        self.flow_ids, self.flow_ids_from, self.flow_ids_of = table.ids, table.ids_from, table.ids_of
+        """The numbers of flows, for work in slices."""
+        self.counts, self.services, self.mirrors = self._report.counts, self._report.services, self._report.mirrors
+        """The parts of snapshot()."""
+        self.note_flows, self.note_lingering = self._report.flows, self._report.lingering
+        """What flows() and lingering() show, in slices, and by another thread."""
         self.explanation = EngineExplanation(
             self._services, self._nat, new_connections, self._report, MirrorExplanation(parts)
         )
@@ -368,31 +372,21 @@ class Engine:
     # Reports, as plain values
 
     def snapshot(self, now: float) -> Snapshot:
-        return {**self.counts(now), "mirrors": self.mirrors(now)}
-
-    def flow_ids(self) -> list[int]:
-        """Return the numbers of all flows, for work in slices."""
-        return self._nat.ids()
-
-    def flow_ids_from(self, first: int, most: int) -> list[int]:
-        """Return the numbers of the next flows from number ``first`` on, for flows() in slices."""
-        return self._nat.ids_from(first, most)
+        return {**self.counts(now), "services": self.services(), "mirrors": self.mirrors(now)}
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return the addresses of at most ``most`` clients that have flows, each with whether it has certainly got a
         backend's answer; and whether these are all."""
         return self._nat.table.clients(most)
 
-    def flows(
-        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
-    ) -> list[FlowEntry]:
-        return self._report.flows(now, ids, is_wanted)
+    def flows(self, now: float) -> list[FlowEntry]:
+        return [flow.show() for flow in self.note_flows(now)]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         return self._report.decisions(ids)
 
-    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        return self._report.lingering(now, leg_ids)
+    def lingering(self, now: float) -> list[FlowEntry]:
+        return [gone.show() for gone in self.note_lingering(now)]
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None

@@ -27,7 +27,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.mirror.explanation import MirrorExplanation
 from natmirror.mirror.shown import ForeseenCopy
-from natmirror.nat.client_flows import ids_at, ids_of
+from natmirror.nat.client_flows import ids_of
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT, Failure
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
@@ -142,11 +142,6 @@ class EngineExplanation:
         """Return the numbers of the connections of a client's address and port."""
         return ids_of(self._nat.table, self._services, client)
 
-    def ids_at(self, address: bytes, first: int, most: int) -> tuple[list[int], int | None]:
-        """Return the numbers of a client's connections among the next ``most`` flows from number ``first`` on, and the
-        number to continue with, or None at the end."""
-        return ids_at(self._nat.table, address, first, most)
-
     def connections(self, ids: list[int], now: float) -> list[ConnectionEntry]:
         """Return the connections with these numbers; leave out numbers without one."""
         return [self._connection(flow, now) for flow in self._nat.by_ids(ids)]
@@ -154,7 +149,7 @@ class EngineExplanation:
     def _connection(self, flow: Flow, now: float) -> ConnectionEntry:
         row, pool = flow.row, flow.service.pool
         is_plain = not is_direct(row)
-        shown = self._report.flow(flow, now)
+        shown = self._report.flow(row, now).show()
         return {
             **shown,
             "backend": shown["backend"] if is_plain else self._direct_backend(flow),

@@ -1,23 +1,23 @@
 """Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from natmirror.engine.counters import Counters, EngineCounter
+from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.shown import Counts, SwitchDecisions
-from natmirror.fastpath import Gear
-from natmirror.fastpath.flow_flags import is_guest
-from natmirror.fastpath.flow_states import SHOWN_STATES
+from natmirror.fastpath import FlowRow, Gear
+from natmirror.fastpath.flow_flags import is_direct
+from natmirror.fastpath.row_copies import copy_of_flow
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.statement_queue import StatementQueue
-from natmirror.mirror.shown import FlowEntry, MirrorEntry
+from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import client_limits
-from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.nat.traffic import traffic
+from natmirror.nat.traffic import ServiceTraffic, traffic
 from natmirror.net.endpoint import show
 from natmirror.openflow.decisions import By, Decisions
 
@@ -78,7 +78,7 @@ class EngineReport:
         self._counters = counters
 
     def counts(self, now: float) -> Counts:
-        """Return the engine's counters without those of mirrors."""
+        """Return the engine's counters without those of services and mirrors."""
         counters = {name: self._counters.counters[name] for name in EngineCounter}
         counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
         counters[EngineCounter.VERDICT_MESSAGES_LEFT_OUT] += self._statements.left_out
@@ -91,7 +91,6 @@ class EngineReport:
             "packets_over_limit": {reason: count for reason, count in self._gear.over_limit().items() if count},
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),
-            "services": traffic(self._services.numbered(), self._gear),
             "backends": self._services.backends(),
             "client_limits": [*client_limits(self._services.numbered(), self._gear.clients, now)],
             "mirror_memory": self._mirrors.memory(),
@@ -99,18 +98,19 @@ class EngineReport:
             "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),
         }
 
+    def services(self) -> list[ServiceTraffic]:
+        """Return the traffic of services."""
+        return traffic(self._services.numbered(), self._gear)
+
     def mirrors(self, now: float) -> list[MirrorEntry]:
         """Return the counters of mirrors."""
         return self._mirrors.mirrors(self._services.names(), now)
 
-    def flows(
-        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
-    ) -> list[FlowEntry]:
-        """Return the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and flows
-        for which ``is_wanted`` returns False."""
-        flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        wanted = flows if is_wanted is None else filter(is_wanted, flows)
-        return [self.flow(flow, now) for flow in wanted if not flow.is_direct]
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowNote]:
+        """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and direct
+        connections."""
+        rows = self._nat.rows(self._nat.table.ids() if ids is None else ids)
+        return [self.flow(row, now) for row in rows if not is_direct(row)]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""
@@ -119,25 +119,16 @@ class EngineReport:
             KeptDecisions(show(flow.client), flow.service.name, one.copy()) for flow, one in kept if one is not None
         ]
 
-    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        """Return the legs with these numbers, or all, that have outlived their flow, each below a flow whose state is
-        ``gone``."""
-        return self._mirrors.lingering(now, leg_ids)
+    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[GoneNote]:
+        """Note the legs with these numbers, or all, that have outlived their flow."""
+        return [GoneNote(now, *found) for found in self._mirrors.lingering(leg_ids)]
 
-    def flow(self, flow: Flow, now: float) -> FlowEntry:
-        """Return a flow with its legs."""
-        row = flow.row
-        guest = is_guest(row)
-        legs = self._mirrors.legs_of(flow, now)
-        return {
-            "service": flow.service.name,
-            "client": show(flow.client),
-            "backend": flow.backend.name if flow.backend else None,
-            "state": SHOWN_STATES[flow.state],
-            "idle_seconds": None if guest and not row.seen_at else round(now - row.seen_at, 3),
-            "guest": guest,
-            "mirrored": bool(legs),
-            "client_bytes": row.orig.bytes,
-            "backend_bytes": row.reply.bytes,
-            "legs": legs,
-        }
+    def flow(self, row: FlowRow, now: float) -> FlowNote:
+        """Note a flow with its legs."""
+        kept = self._nat.kept(row)
+        if kept is None:  # then it has none, and to make an object takes as long as the rest
+            service, backend = self._nat.ends_of(row)
+            legs = []
+        else:
+            service, backend, legs = kept.service, kept.backend, self._mirrors.legs_of(kept)
+        return FlowNote(now, service.name, None if backend is None else backend.name, copy_of_flow(row), legs)

@@ -40,10 +40,8 @@ class Sums(TypedDict):
 
 
 class Counts(Sums):
-    """The counters of one engine, or of all engines together, without those of mirrors."""
+    """The counters of one engine, or of all engines together, without those of services and mirrors."""
 
-    services: list[ServiceTraffic]
-    """Each service with its traffic, in the order of the rules."""
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
 
@@ -51,6 +49,8 @@ class Counts(Sums):
 class Snapshot(Counts):
     """The counters of one engine, or of all engines together."""
 
+    services: list[ServiceTraffic]
+    """Each service with its traffic, in the order of the rules."""
     mirrors: list[MirrorEntry]
     """Each mirror, in the order of the rules."""
 

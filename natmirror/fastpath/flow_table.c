@@ -14,6 +14,7 @@
 #define NONE 0xffffffffu
 #define PUT_BACK_AT_ONCE 256
 #define CLIENT_ROWS 4096
+#define ID_ROWS 2048
 #define HALF_OPEN_SHARE 4 /* at most one row in four is for half open connections */
 
 /* Rows in the order in which they entered the list. */
@@ -436,6 +437,19 @@ uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint3
     for (uint32_t id = first; id < flows->used_count && count < max; id++)
         if (flows->rows[id].family)
             ids[count++] = id;
+    return count;
+}
+
+uint32_t nm_flow_ids_of(const nm_flows *flows, const nm_network *clients, uint16_t port, uint32_t *first, uint32_t *ids,
+                        uint32_t max)
+{
+    uint32_t count = 0, id = *first, end = id < flows->used_count ? id + ID_ROWS : id;
+    for (; id < flows->used_count && id < end && count < max; id++) {
+        const nm_flow *flow = &flows->rows[id];
+        if (flow->family && (get32(flow->client) & clients->mask) == clients->address && (!port || flow->client_port == port))
+            ids[count++] = id;
+    }
+    *first = id < flows->used_count ? id : NM_NO_FLOW;
     return count;
 }
 

@@ -237,6 +237,10 @@ int nm_flows_is_crowded(nm_flows *flows, double now);
  * on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
+/* The same for flows of a network's clients, or of their port port if that is not 0. Look at a bounded number of rows, from
+ * number *first on, and write to *first the number to go on with; NM_NO_FLOW at the end. */
+uint32_t nm_flow_ids_of(const nm_flows *flows, const nm_network *clients, uint16_t port, uint32_t *first, uint32_t *ids,
+                        uint32_t max);
 /* Write the IPv4 addresses of at most max clients whose packets pass this host to addresses[4 * max], each once, and to
  * are_answered[max] whether the client has got a backend's answer, for certain: anyone can forge a SYN, the RST after it,
  * and packets of a connection that is not known here. Look at a bounded number of rows. Return the number of

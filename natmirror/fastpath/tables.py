@@ -4,12 +4,13 @@ A row is a C struct (rows.py): Python reads and writes C's own memory. Do not us
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import CHUNK_LEN, IPV4, NO_FLOW, NO_HOLDER, NO_LEG
 from natmirror.fastpath.flow_states import Event, State
-from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow
+from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow, NetworkRow
 from natmirror.net.endpoint import Endpoint
 
 _IDS_AT_ONCE = 4096
@@ -22,6 +23,18 @@ _TRACKED = {
     for number, event in (*((int(event), event) for event in Event), (lib.NM_EVENTS, None))
 }
 """What the results of nm_flow_track() mean."""
+
+
+class Clients(NamedTuple):
+    """Some clients: those of a network, its address and mask as numbers."""
+
+    address: int = 0
+    mask: int = 0
+    port: int = 0
+    """A port of theirs; 0: all ports."""
+
+
+ALL_CLIENTS = Clients()
 
 
 class FlowTable:
@@ -66,7 +79,7 @@ class FlowTable:
         return lib.nm_flow_by_id(self._flows, number) or None
 
     def ids(self) -> list[int]:
-        """Return the numbers of all rows."""
+        """Return the numbers of all rows. The number of a removed row may be reused."""
         found: list[int] = []
         while some := self.ids_from(found[-1] + 1 if found else 0, _IDS_AT_ONCE):
             found += some
@@ -76,6 +89,15 @@ class FlowTable:
         """Return the numbers of the next rows from number ``first`` on, at most ``most`` of them."""
         some: Array[int] = ffi.new("uint32_t[]", most)
         return list(some[0 : lib.nm_flow_ids(self._flows, first, some, most)])
+
+    def ids_of(self, clients: Clients, first: int, most: int) -> tuple[list[int], int | None]:
+        """Return the numbers of at most ``most`` flows of these clients, of the next some thousand rows from number
+        ``first`` on; and the number to go on with, or None at the end."""
+        some: Array[int] = ffi.new("uint32_t[]", most)
+        following: Array[int] = ffi.new("uint32_t *", first)
+        network: NetworkRow = ffi.new("nm_network *", {"address": clients.address, "mask": clients.mask})
+        count = lib.nm_flow_ids_of(self._flows, network, clients.port, following, some, most)
+        return list(some[0:count]), None if following[0] == NO_FLOW else following[0]
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return the addresses of at most ``most`` clients, each with whether it has certainly got a backend's answer;

@@ -160,6 +160,11 @@ class MirroredStream:
         forgotten, that ends for good."""
         return self.state is not StreamState.STANDBY and (bool(self.alive()) or has_reader(self.flow.row))
 
+    def clear(self) -> None:
+        """Free the client's bytes that wait: no leg or session gets them, so that no rest is left to write either."""
+        self.reassembler.clear()
+        self.has_rest = False
+
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """Return the legs that have not ended, with their copies."""
         return [(copy, copy.leg) for copy in self.copies if copy.leg is not None and copy.leg.ended is None]
@@ -174,4 +179,4 @@ def stop_reading(flow: MirroredFlow, stream: MirroredStream | None) -> None:
     stream.replies.clear()
     if not stream.alive():
         clear_orig_waiting(row)
-        stream.reassembler.clear()
+        stream.clear()

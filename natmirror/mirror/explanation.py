@@ -7,8 +7,8 @@ from natmirror.fastpath import NEVER
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import Work
+from natmirror.mirror.leg_notes import session_wait
 from natmirror.mirror.parts import MirrorParts
-from natmirror.mirror.report import session_wait
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy

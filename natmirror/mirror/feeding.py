@@ -61,6 +61,12 @@ class Feeding:
     def feed(self, stream: MirroredStream, at: int, payload: bytes, now: float, *, came_first: bool = False) -> None:
         """Take the client's bytes from number ``at`` on; give the legs and sessions those that may be released.
         ``came_first``: they passed here before their acknowledgement."""
+        ended_later = stream.has_ended and stream.ends_later
+        self._take_segment(stream, at, payload, now, came_first=came_first)
+        if ended_later and not stream.ends_later and stream.state not in IS_ASKING:
+            self.end_late(stream, now)
+
+    def _take_segment(self, stream: MirroredStream, at: int, payload: bytes, now: float, *, came_first: bool) -> None:
         row, reassembler = stream.flow.row, stream.reassembler
         if is_revoked(row.orig):
             clear_revoked(row.orig)
@@ -89,7 +95,6 @@ class Feeding:
                 self._finish(stream, now)
             return
         set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.has_gap)
-        had_rest = stream.has_rest
         if not self._take(stream, data, edge, now):
             return
         if fin_seq is not None and stream.is_adopted:
@@ -101,10 +106,8 @@ class Feeding:
             return
         if fin_seq is not None and reassembler.next == fin_seq and not self._is_fin_held(stream):
             self._finish(stream, now)
-        if stream.awaits_last and not row.held_len:
-            stream.awaits_last, had_rest = False, True
-        if had_rest and stream.has_ended and not stream.ends_later:
-            self.end_late(stream, now)
+        if not row.held_len:
+            stream.awaits_last = False
 
     def _finish(self, stream: MirroredStream, now: float) -> None:
         """End the stream: its FIN has come after the last byte."""
@@ -220,8 +223,7 @@ class Feeding:
         self.each_leg(stream, lambda leg: leg.abort(reason))
         if has_reader(row) and reassembler.is_placed:
             reassembler.start_anew(seq.add(row.orig.end, -1) if is_finished(row.orig) else row.orig.end)
-        else:
-            reassembler.clear()
+        stream.clear()
         set_orig_waiting(row, past_window=False, has_gap=False)
         if has_reader(row):
             is_ambiguous = reason is EndReason.AMBIGUOUS

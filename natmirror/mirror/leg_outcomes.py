@@ -128,4 +128,4 @@ class LegOutcomes:
             stop_feeding_legs(flow.row)
             if not has_reader(flow.row):
                 clear_orig_waiting(flow.row)
-                stream.reassembler.clear()
+                stream.clear()

@@ -296,7 +296,7 @@ class Mirroring:
         """End the legs of a connection that its client has reset: no acknowledgement is under way any more."""
         if (stream := self.streams.get(flow)) is not None:
             has_lost = flow.row.held_len > 0
-            stream.reassembler.clear()
+            stream.clear()
             self._feeding.end_late(stream, now)
             if has_lost:  # a leg that still connects would get what the client sends after these bytes in their place
                 self._feeding.each_leg(stream, lambda leg: leg.abort(EndReason.CLIENT_RESET))
@@ -340,7 +340,7 @@ class Mirroring:
         self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, flow), None)
         self._timers.set((TimerKind.RECONNECT, flow), None)
         self._sessions.forgotten(flow, continues=continues)
-        stream.reassembler.clear()
+        stream.clear()
         if stream.replies is not None:
             stream.replies.clear()
         stream.final_bytes = stream.client_bytes

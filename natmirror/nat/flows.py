@@ -75,17 +75,13 @@ class Nat:
         rows = (self.table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
-    def ids(self) -> list[int]:
-        """Return the numbers of all flows. The number of a removed flow may be reused."""
-        return self.table.ids()
-
-    def ids_from(self, first: int, most: int) -> list[int]:
-        """Return the numbers of the next flows from number ``first`` on, at most ``most`` of them."""
-        return self.table.ids_from(first, most)
-
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
         """Yield the flows with these numbers; skip those that no longer exist."""
-        return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
+        return map(self._view, self.rows(ids))
+
+    def rows(self, ids: Iterable[int]) -> Iterator[FlowRow]:
+        """Yield the rows of the flows with these numbers; skip those that no longer exist."""
+        return (row for number in ids if (row := self.table.row(number)) is not None)
 
     # Finding
 
@@ -117,14 +113,25 @@ class Nat:
 
     def _view(self, row: FlowRow) -> Flow:
         """Return the flow of a row: the object that is kept, or else a new one."""
-        if has_python_state(row):
-            flow = self._objects[row.id]
-            if row.state <= State.SYN_RECEIVED:  # afterwards the flow keeps the service of its handshake
-                flow.service = self._services.service(row.service_id)
-            return flow
+        kept = self.kept(row)
+        if kept is not None:
+            return kept
         client = (bytes(row.client[0:4]), row.client_port)
+        return Flow(row, client, *self.ends_of(row), self._memory)
+
+    def kept(self, row: FlowRow) -> Flow | None:
+        """Return the object that is kept for a row, or None."""
+        if not has_python_state(row):
+            return None
+        flow = self._objects[row.id]
+        if row.state <= State.SYN_RECEIVED:  # afterwards the flow keeps the service of its handshake
+            flow.service = self._services.service(row.service_id)
+        return flow
+
+    def ends_of(self, row: FlowRow) -> tuple[Service, Backend | None]:
+        """Return the service and the backend of a row for which no object is kept."""
         backend = None if row.backend_id == NO_BACKEND else self._services.backend(row.backend_id)
-        return Flow(row, client, self._services.service(row.service_id), backend, self._memory)
+        return self._services.service(row.service_id), backend
 
     def keep_object(self, flow: Flow) -> Flow:
         """Keep the flow's object from now on: mirroring, or a new SYN, refers to it. Return the flow."""

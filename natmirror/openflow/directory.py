@@ -284,6 +284,12 @@ class Directory:
         for connection in self._behind:
             self._unseen.setdefault(connection, now)
 
+    def begin_again(self, connection: str, now: float) -> None:
+        """Note that a connection begins again here: keep its switch, as a restored one, until a packet shows that it
+        goes on."""
+        if connection in self._behind:
+            self._unseen.setdefault(connection, now)
+
     def switch_of(self, connection: str) -> Datapath | None:
         """Return the switch of a connection, or None."""
         return self._behind.get(connection)

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from natmirror.fastpath import NEVER
 
-_STORE = 0.01  # seconds of a packet thread: enough to show some 180 flows
+_STORE = 0.01  # seconds of a packet thread: enough to note some 350 flows
 _IDLE_SHARE = 0.25  # of the time, in which the bucket fills while no packet passes
-_BUSY_SHARE = 0.01  # the rest of an answer, in other threads and the API's process, takes three times as much
+_BUSY_SHARE = 0.005  # the rest of an answer, in other threads and the API's process, takes three times as much
 _BUSY = 0.02  # part of the time, some thousand packets a second: from there on the bucket fills by the lesser share
 _LOOK_INTERVAL = 0.02  # seconds between two looks at how busy the threads are
 _LONGEST_PAUSE = 0.25  # seconds, after which the threads may be less busy

@@ -16,9 +16,10 @@ from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
+from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.report import KeptDecisions
 from natmirror.engine.shown import Counts, Snapshot
-from natmirror.fastpath import Look, ServiceLook
+from natmirror.fastpath import ALL_CLIENTS, Clients, Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import FlowEntry
@@ -33,10 +34,12 @@ _T = TypeVar("_T")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
-_SHOWN_SLICE = 6  # to show a flow takes some 30 us, in which no packet passes
+_NOTED_SLICE = 6  # to note a flow takes some 5 us, in which no packet passes
+_SHOWN_SLICE = 6  # to show something takes some 30
 _BEHIND_SLICE = 64  # C finds the worst among thousands of legs in some 50 us
-_CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
-_SLICES_AT_ONCE = 32  # of numbers of which nothing is shown
+_CLIENT_SLICE = 500  # C looks at some ten flows in a microsecond
+_SLICES_AT_ONCE = 16  # of numbers of which nothing is shown
+_ONE_ADDRESS = 0xFFFFFFFF
 _SWITCHES_SLICE = 1
 _ASKING_SECONDS = 0.00015  # of the thread, before and after each question: Python's code and data are in no cache
 
@@ -78,9 +81,11 @@ class EngineProxy:
     # What the API shows
 
     def snapshot(self) -> Snapshot:
-        """Return the engine's counters, those of mirrors as they are some packets after the others."""
+        """Return the engine's counters: those of services and of mirrors as they are some packets after the others,
+        because to add up either takes as long."""
         counts: Counts = self._ask(lambda: self._engine.counts(time.monotonic()))
-        return {**counts, "mirrors": self._ask(lambda: self._engine.mirrors(time.monotonic()))}
+        services = self._ask(self._engine.services)
+        return {**counts, "services": services, "mirrors": self._ask(lambda: self._engine.mirrors(time.monotonic()))}
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""
@@ -92,20 +97,28 @@ class EngineProxy:
         position ``first`` on, in order. First come the flows, then legs that have outlived theirs."""
         lingers, number = first
         if not lingers:
-            for part in self._flow_slices(partial(self._flows_now, wanted), number):
-                yield [(position, flow) for position, flow in part if wanted.takes(flow)]
+            for part in self._noted(wanted.clients, number):
+                yield _shown(wanted, part)
         leg_ids = sorted(self._ask(self._engine.leg_ids))
 
         def leg_ids_from(first: int, most: int) -> list[int]:
             start = bisect_left(leg_ids, first)
             return leg_ids[start : start + most]
 
-        for part in self._slices(leg_ids_from, self._lingering_now, number if lingers else 0):
-            yield [(position, flow) for position, flow in part if wanted.takes(flow)]
+        for lingering in self._slices(leg_ids_from, self._lingering_now, number if lingers else 0):
+            yield _shown(wanted, lingering)
 
-    def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
-        now, may_take = time.monotonic(), wanted.may_take
-        return [((False, number), flow) for number in ids for flow in self._engine.flows(now, [number], may_take)]
+    def _noted(self, clients: Clients, first: int) -> Iterator[list[FlowNote]]:
+        """Yield the flows of these clients, slice by slice, from the number ``first`` on."""
+
+        def next_slice(first: int) -> tuple[list[FlowNote], int | None]:
+            ids, following = self._engine.flow_ids_of(clients, first, _NOTED_SLICE)
+            return self._engine.note_flows(time.monotonic(), ids), following
+
+        following: int | None = first
+        while following is not None:
+            noted, following = self._ask(partial(next_slice, following))
+            yield noted
 
     def flows_behind(self, wanted: Selection, seconds: float) -> Iterator[list[tuple[FlowPosition, FlowEntry]]]:
         """Yield the flows that are wanted of which a mirror has been behind for so long, some at a time, each with its
@@ -113,25 +126,27 @@ class EngineProxy:
         then, after, found = time.monotonic() - seconds, None, [(0.0, 0)]
         while found:
             found = self._ask(partial(self._engine.legs_behind, then, after, _BEHIND_SLICE))
-            for some in _slices([leg_id for _, leg_id in found], _SHOWN_SLICE):
-                yield [one for one in self._ask(partial(self._behind_now, wanted, some)) if wanted.takes(one[1])]
+            for some in _slices([leg_id for _, leg_id in found], _NOTED_SLICE):
+                yield _shown(wanted, self._ask(partial(self._behind_now, some)))
             after = found[-1] if found else None
 
-    def _behind_now(self, wanted: Selection, leg_ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
-        shown: list[tuple[FlowPosition, FlowEntry]] = []
+    def _behind_now(self, leg_ids: Sequence[int]) -> list[FlowNote | GoneNote]:
+        noted: list[FlowNote | GoneNote] = []
         for leg_id in leg_ids:
             number = self._engine.flow_of_leg(leg_id)
-            shown += self._lingering_now([leg_id]) if number is None else self._flows_now(wanted, [number])
-        return shown
+            if number is None:
+                noted += self._lingering_now([leg_id])
+            else:
+                noted += self._engine.note_flows(time.monotonic(), [number])
+        return noted
 
-    def _lingering_now(self, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
-        now = time.monotonic()
-        return [((True, number), flow) for number in ids for flow in self._engine.lingering(now, [number])]
+    def _lingering_now(self, leg_ids: Sequence[int]) -> list[GoneNote]:
+        return self._engine.note_lingering(time.monotonic(), leg_ids)
 
     def count_flows(self, kinds: Callable[[FlowEntry], Iterable[_T]]) -> Counter[_T]:
         """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
-        shown = self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
-        return Counter(kind for flows in shown for flow in flows for kind in kinds(flow))
+        noted = self._noted(ALL_CLIENTS, 0)
+        return Counter(kind for flows in noted for flow in flows for kind in kinds(flow.show()))
 
     def foresee(self, address: bytes, port: int | None, service: str | None) -> list[NewConnectionEntry]:
         """Return what EngineExplanation.foresee() returns."""
@@ -148,8 +163,9 @@ class EngineProxy:
         first: int | None = 0
         if port is not None:
             ids, first = self._ask(lambda: explanation.ids_of((address, port))), None
+        clients = Clients(int.from_bytes(address), _ONE_ADDRESS)
         while first is not None:
-            more, first = self._ask(partial(explanation.ids_at, address, first, _CLIENT_SLICE))
+            more, first = self._ask(partial(self._engine.flow_ids_of, clients, first, _CLIENT_SLICE))
             ids += more
         shown: list[ConnectionEntry] = []
         for some in _slices(ids[:most], _SHOWN_SLICE):
@@ -166,11 +182,7 @@ class EngineProxy:
         def take(ids: Sequence[int]) -> list[tuple[int, KeptDecisions]]:
             return [(number, one) for number in ids for one in self._engine.decisions([number])]
 
-        yield from self._flow_slices(take, first)
-
-    def _flow_slices(self, show: Callable[[list[int]], list[_T]], first: int = 0) -> Iterator[list[_T]]:
-        """Yield what the engine shows of its flows, slice by slice, from the number ``first`` on."""
-        yield from self._slices(self._engine.flow_ids_from, show, first)
+        yield from self._slices(self._engine.flow_ids_from, take, first)
 
     def _slices(
         self, ids_from: Callable[[int, int], list[int]], show: Callable[[list[int]], list[_T]], start: int
@@ -342,6 +354,12 @@ class EngineProxy:
 
     def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
         self._thread.send(do(ids))
+
+
+def _shown(wanted: Selection, noted: Iterable[FlowNote | GoneNote]) -> list[tuple[FlowPosition, FlowEntry]]:
+    """Return those of the noted flows that are wanted, as values for JSON."""
+    shown = (((isinstance(one, GoneNote), one.number), one.show()) for one in noted)
+    return [(position, flow) for position, flow in shown if wanted.takes(flow)]
 
 
 def _mirrors(rules: Rules) -> list[tuple[str, tuple[Mirror, ...]]]:

@@ -9,7 +9,9 @@ from typing import Protocol
 from natmirror.engine.shown import Snapshot
 from natmirror.runtime.aggregate import aggregate
 
-_MAX_AGE = 0.5  # seconds for which sums serve all who ask, so that they cost the packet threads no more than one
+_MAX_AGE = 0.9
+"""Seconds for which sums serve all who ask, so that they cost the packet threads no more than one. A client that asks
+each second gets new ones each time."""
 _FEW_ROWS = 1000
 """To add up fewer flows and legs takes a packet thread less time than the rest of its answer."""
 

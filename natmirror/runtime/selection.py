@@ -1,7 +1,4 @@
-"""Which rows of a list a client of the API wants.
-
-The cheapest tests come first, in the thread that passes packets: to show a flow costs it far more.
-"""
+"""Which rows of a list a client of the API wants. C looks for the clients; the rest is left to the thread that asks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +8,8 @@ from typing import Any
 
 from natmirror.api.values import closest, parse_client
 from natmirror.engine.shown import Snapshot
-from natmirror.fastpath.flow_states import SHOWN_STATES
+from natmirror.fastpath import Clients
 from natmirror.mirror.shown import FlowEntry, LegEntry
-from natmirror.nat.flow import Flow
 from natmirror.net.endpoint import Endpoint, parse_endpoint
 
 
@@ -58,6 +54,11 @@ class ClientFilter:
         network, self._port = (IPv4Network("0.0.0.0/0"), None) if text is None else parse_client(text)
         self._network, self._mask = int(network.network_address), int(network.netmask)
 
+    @property
+    def clients(self) -> Clients:
+        """The clients that are wanted."""
+        return Clients(self._network, self._mask, self._port or 0)
+
     def takes(self, client: Endpoint) -> bool:
         """Return whether the client is wanted."""
         return int.from_bytes(client[0]) & self._mask == self._network and self._port in (None, client[1])
@@ -76,15 +77,10 @@ class Selection:
         self._leg_state = arguments.get("state") if of_legs else None
         self._lagging = arguments.get("lagging")
 
-    def may_take(self, flow: Flow) -> bool:
-        """Return whether a flow may be wanted, as far as that is known before it is shown."""
-        backend = flow.backend.name if flow.backend is not None else None
-        return (
-            self._client.takes(flow.client)
-            and self._service in (None, flow.service.name)
-            and self._backend in (None, backend)
-            and self._flow_state in (None, SHOWN_STATES[flow.state])
-        )
+    @property
+    def clients(self) -> Clients:
+        """The clients whose flows are wanted."""
+        return self._client.clients
 
     def takes(self, flow: FlowEntry) -> bool:
         """Return whether a flow is wanted."""

@@ -202,7 +202,7 @@ class StatusAnswer(RunSums):
 
     at: str
     """The time of this state, in UTC (RFC 3339). With a thousand connections and legs or more, one look at the counters
-    serves all who ask within half a second: then they get the same time, and the rest of the answer may be newer."""
+    serves all who ask within 0.9 s: then they get the same time, and the rest of the answer may be newer."""
     condition: ConditionEntry
     """Whether all is well, and what is not."""
     version: str

@@ -7,7 +7,7 @@ from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
-from natmirror.tcp import retransmit_timer
+from natmirror.tcp.leg_counts import LegCounts
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.receiver import Receiver
 from natmirror.tcp.resumption import Resumption
@@ -16,7 +16,7 @@ from natmirror.tcp.sender import Sender
 _LONG_AGO = -NEVER  # one object for all legs, each of which is to be small
 
 
-class LegNumbers:
+class LegNumbers(LegCounts):
     """A leg's endpoints, its two halves, and their numbers in ``row``; leg.py changes them.
 
     Inside, a leg has the client's sequence numbers; on the wire they are shifted by ``row.seq_offset``. Only outward(),
@@ -110,49 +110,3 @@ class LegNumbers:
     def hole_reason(self) -> EndReason:
         """The end reason for bytes that are missing and that the client will not send again."""
         return EndReason.HOLE if self.resumption is None else self.resumption.hole_reason
-
-    # Counts and times
-
-    @property
-    def lag_bytes(self) -> int:
-        """Bytes of the client's stream that the mirror has not acknowledged."""
-        return self.row.buffered
-
-    @property
-    def in_flight_bytes(self) -> int:
-        """The number of sequence numbers that were sent and not acknowledged."""
-        return self.sender.in_flight if self.ended is None else 0
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes of the client's stream that were sent, each counted once."""
-        return self.row.sent_bytes
-
-    @property
-    def acked_bytes(self) -> int:
-        """Bytes of the client's stream that the mirror has acknowledged."""
-        return self.row.acked_bytes
-
-    @property
-    def consumed_bytes(self) -> int:
-        """Bytes from the mirror that were acknowledged and discarded."""
-        return self.row.consumed_bytes
-
-    @property
-    def retransmits(self) -> int:
-        """The number of segments that were sent again."""
-        return self.row.retransmits
-
-    @property
-    def timeouts(self) -> int:
-        """The number of times that the retransmission timer expired."""
-        return self.row.timeouts
-
-    @property
-    def rtt_seconds(self) -> float | None:
-        """The smoothed round-trip time to the mirror; None before the first sample."""
-        return retransmit_timer.smoothed(self.row)
-
-    def lag_seconds(self, now: float) -> float:
-        """Return the age of the oldest byte that the mirror has not acknowledged; 0 if there is none."""
-        return self.sender.age(now)

@@ -15,6 +15,7 @@ from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
 from natmirror.tcp import retransmit_timer
 from natmirror.tcp.congestion import Congestion
+from natmirror.tcp.leg_counts import in_flight
 from natmirror.tcp.path_mtu import narrow, path_mss
 from natmirror.tcp.sack import Scoreboard
 
@@ -52,7 +53,7 @@ class Sender:
     @property
     def in_flight(self) -> int:
         """The number of sequence numbers that were sent and not acknowledged."""
-        return seq.diff(self.row.snd_nxt, self.row.snd_una)
+        return in_flight(self.row)
 
     @property
     def has_outstanding(self) -> bool:
@@ -87,10 +88,6 @@ class Sender:
     def end(self) -> int:
         """One past the last byte that was written."""
         return seq.add(self.row.buffer_seq, self.row.buffered)
-
-    def age(self, now: float) -> float:
-        """Return the age of the oldest unacknowledged byte, in seconds, or up to an eighth more; 0 if there is none."""
-        return now - self.row.mark_at[0] if self.row.mark_count else 0.0
 
     def write(self, data: bytes, now: float) -> bool:
         """Take the next bytes of the stream; return False if there is no memory for them."""

@@ -28,6 +28,7 @@ def test_whatever_the_peers_do_production_and_the_books_stay_right(*, seed: int,
 
 
 @settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@example(seed=663675119, overtakes=True)  # copies end while a rest of their stream is still to be written
 @given(seed=st.integers(0, (1 << 32) - 1), overtakes=st.booleans())
 def test_masters_that_are_compared_disturb_nothing_either(*, seed: int, overtakes: bool) -> None:
     play(seed, overtakes=overtakes, judges=True)

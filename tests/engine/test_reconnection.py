@@ -9,6 +9,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import BREAK_SILENCE
 from natmirror.net import seq
 from natmirror.rules import Release, parse_rules
+from natmirror.tcp import reassembler
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.leg_records import adopted_connection, answer, due, records
 from tests.helpers.support import CLIENT, RULES, SERVICE, assert_adds_up, summary
@@ -113,6 +114,25 @@ def test_a_copy_begins_again_after_a_silence(again: ClientConnection) -> None:
     assert not begins(again, letters="A")
     again.now += 1.0
     assert begins(again, letters="A")
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_copy_begins_again_that_has_ended_with_a_rest_to_write(
+    fast: bool, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most in ("_MAX_TAKEN_LEN", "_MAX_PIECE_LEN"):
+        monkeypatch.setattr(reassembler, most, 1000)  # bytes that one call writes
+    connection = connected(engine(AGAIN, fast=fast, release=release))
+    for index, data in ((1, b"b"), (2, b"c"), (0, b"a")):
+        connection.from_client("PA", 1400 * data, at=connection.sent + 1400 * index)
+    connection.sent += 4200
+    [stream] = connection.engine._mirroring.streams.values()
+    assert stream.has_rest
+    connection.from_mirror("RA", 1, 4)
+    connection.engine.handle_timer(connection.now)
+    connection.from_backend("A")
+    connection.mirrored()
+    assert [begins(connection) for _ in range(2)] == [False, True]
 
 
 def test_a_copy_does_not_begin_inside_a_message(again: ClientConnection) -> None:

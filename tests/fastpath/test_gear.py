@@ -1,8 +1,8 @@
 """The C gear compared with the Python reference: same verdicts, same bytes, same numbers."""
 
 from array import array
-from collections.abc import Sequence
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import (
     ACCEPT,
+    ALL_CLIENTS,
     MODIFIED,
     NEVER,
     NO_BACKEND,
     PUNT,
+    Clients,
     FlowRow,
     FlowTable,
     Gear,
@@ -311,6 +313,39 @@ def test_a_freed_number_of_the_plan_matches_no_packet() -> None:
     backend, service = plan.backends[0], plan.services[0]
     assert (backend.port, bytes(backend.address[0:4])) == (0, bytes(4))
     assert (service.port, service.family, service.derived_len) == (0, 0, 0)
+
+
+def number_of(address: str) -> int:
+    return int(IPv4Address(address))
+
+
+@pytest.mark.parametrize(
+    ("clients", "expected"),
+    [
+        (ALL_CLIENTS, range(4500)),
+        (Clients(number_of("10.10.0.7"), number_of("255.255.255.255")), range(7, 4500, 8)),
+        (Clients(number_of("10.10.0.4"), number_of("255.255.255.252")), [n for n in range(4500) if n % 8 >= 4]),
+        (Clients(number_of("10.10.0.3"), number_of("255.255.255.255"), 3011), [3011]),
+        (Clients(number_of("10.10.0.4"), number_of("255.255.255.255"), 3011), []),
+        (Clients(port=4499), [4499]),
+    ],
+)
+def test_the_flows_of_some_clients_are_found_step_by_step(clients: Clients, expected: Iterable[int]) -> None:
+    one = gear(max_flows=4600)
+    plan = planned(one)
+    for port in range(4500):
+        assert one.flows.insert(at(f"10.10.0.{port % 8}", port), 0, port % len(plan.backends)) is not None
+    found: list[int] = []
+    following: int | None = 0
+    steps = 0
+    while following is not None:
+        some, after = one.flows.ids_of(clients, following, 1000)
+        assert after is None or after - following <= 2048, "no packet passes meanwhile"
+        found, following, steps = found + some, after, steps + 1
+    rows = map(one.flows.row, found)
+    assert [row.client_port for row in rows if row is not None] == list(expected)
+    assert steps >= 3
+    assert one.flows.ids_of(clients, 1 << 31, 1) == ([], None)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))

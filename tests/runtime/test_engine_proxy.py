@@ -31,19 +31,21 @@ def test_to_save_the_switches_takes_none_of_the_time_for_answers() -> None:
     assert proxy.answering_seconds == 0.0, "a busy thread's answers have a tenth of a second until the next time"
 
 
-def test_packets_pass_between_the_two_halves_of_the_counters() -> None:
-    thread, halves = _Thread(), list[str]()
+def test_packets_pass_between_the_parts_of_the_counters() -> None:
+    thread, parts = _Thread(), list[str]()
 
-    def half(name: str, value: Any) -> Callable[[float], Any]:
-        def make(now: float) -> Any:
+    def part(name: str, value: Any) -> Callable[..., Any]:
+        def make(*_: float) -> Any:
             assert thread.is_asked
-            halves.append(name)
-            thread.is_asked = False  # another half would be made in the same question
+            parts.append(name)
+            thread.is_asked = False  # another part would be made in the same question
             return value
 
         return make
 
-    engine = cast(Any, SimpleNamespace(counts=half("counts", {"flows": 7}), mirrors=half("mirrors", ["m"])))
-    proxy = EngineProxy(engine, cast(Any, SimpleNamespace()), cast(Any, thread), parse_rules(RULES))
-    assert dict(proxy.snapshot()) == {"flows": 7, "mirrors": ["m"]}
-    assert halves == ["counts", "mirrors"]
+    engine = SimpleNamespace(
+        counts=part("counts", {"flows": 7}), services=part("services", ["s"]), mirrors=part("mirrors", ["m"])
+    )
+    proxy = EngineProxy(cast(Any, engine), cast(Any, SimpleNamespace()), cast(Any, thread), parse_rules(RULES))
+    assert dict(proxy.snapshot()) == {"flows": 7, "services": ["s"], "mirrors": ["m"]}
+    assert parts == ["counts", "services", "mirrors"]

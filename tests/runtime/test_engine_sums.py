@@ -33,16 +33,16 @@ def sums_of(one: Counting, clock: Clock) -> EngineSums:
     return EngineSums([one], clock, lambda: WALL + clock.now)
 
 
-def test_one_look_at_many_rows_serves_all_who_ask_within_half_a_second() -> None:
+def test_one_look_at_many_rows_serves_all_who_ask_within_a_second() -> None:
     one, clock = Counting(10_000), Clock()
     sums = sums_of(one, clock)
     first = sums.recent()
-    clock.now += 0.49
+    clock.now += 0.89
     assert sums.recent() is first, "with the time of the look, not of the question"
     assert (first.at, first.wall) == (1000.0, WALL + 1000.0)
     assert one.looks == 1
-    clock.now += 0.01
-    assert sums.recent().at == 1000.5
+    clock.now += 0.02
+    assert sums.recent().at == 1000.91
     assert one.looks == 2
 
 

@@ -33,6 +33,8 @@ _MASTERS_FAULTS = {
     EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
 }
 """Why a session ends, by the error in the master's stream."""
+_MESSAGES = frozenset((ReadEvent.ORIG, ReadEvent.REPLY, ReadEvent.REPLY_LOST))
+"""The entries from which a session, its judge and the directory learn."""
 _WHY_MISSING = {ReadEvent.ORIG_LOST: EndReason.HOLE, ReadEvent.ORIG_AMBIGUOUS: EndReason.AMBIGUOUS}
 """Why a session ends, by the entry that stands for missing bytes of its switch."""
 
@@ -68,6 +70,8 @@ class Relay:
         """Process an entry of the read queue that is about a flow."""
         if kind in READ and not connection.is_read:
             return
+        if kind in _MESSAGES and connection.has_ended:  # its controller may go on, but the switch is gone
+            return
         if kind is ReadEvent.ORIG:
             connection.echo_asked_at = None
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)
@@ -85,7 +89,9 @@ class Relay:
 
     def _production_ended(self, connection: Connection, kind: ReadEvent) -> Iterator[None]:
         connection.has_ended = True
-        if not connection.continues:
+        if connection.continues:
+            self._directory.begin_again(connection.name, self._open_sessions.now)
+        else:
             self._directory.remove(connection.name)
         self._judges.finish(connection)
         yield from self._flush_all(connection)

@@ -21,6 +21,7 @@ DELAY = 0.25
 """Seconds from a judge's first message until it works."""
 _GRID = 1 / 16  # seconds between the times at which judges become due, so that several work one after the other
 _SHORTEST_PAUSE = 0.001  # seconds until a judge works again
+_MIN_STALE = 64  # former times of judges, after which they are removed
 _MAX_WAITING_LEN = 64 << 10  # bytes of messages after which a judge works at once
 _MAX_ALL_WAITING_LEN = 4 << 20  # the same of all judges, after which they work before they get more
 _MAX_UNREAD_LEN = 1 << 20  # bytes of statements that were pushed and not read
@@ -108,12 +109,12 @@ class JudgeSet:
         elif said.kind is StatementKind.CLOSED:
             self._work = self._close(said, judged, settles=said.flag)
         else:
-            before = judged.waiting_len
+            self._waiting_len -= judged.waiting_len
             try:
                 judged.take(said)
             except Exception as error:
                 self._failed(judged, error)
-            self._waiting_len += judged.waiting_len - before
+            self._waiting_len += judged.waiting_len
             self._schedule(judged, said.at)
 
     def _open(self, said: Statement) -> None:
@@ -137,6 +138,9 @@ class JudgeSet:
 
     def _work_at(self, judged: JudgedConnection, due_at: float) -> None:
         judged.due_at = due_at
+        if len(self._due) > 2 * len(self._connections) + _MIN_STALE:
+            latest = {one[2]: one for one in self._due if one[2].due_at == one[0]}
+            self._due = sorted(latest.values())
         heapq.heappush(self._due, (due_at, next(self._order), judged))
 
     def _settle(self, judged: JudgedConnection, now: float) -> Iterator[None]:
@@ -166,5 +170,4 @@ class JudgeSet:
     def _failed(self, judged: JudgedConnection, error: Exception) -> None:
         """Report a fault, and end the judgement in which it occurred."""
         self._on_fault(judged.client, error)
-        self._waiting_len -= judged.waiting_len
         judged.stop(EndReason.INTERNAL_ERROR, self.heard_at)

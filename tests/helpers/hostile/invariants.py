@@ -76,6 +76,7 @@ def check_end(host: Host) -> None:
         assert not engine.judges._connections and not engine.judge_memory.used and not engine.judge_memory.holders
         assert not engine.judges._waiting_len
         directory = sessions.directory
+        assert not directory.seen(), "a connection that has ended is known"
         for datapath in list(directory._datapaths.values()):
             directory.forget(datapath)
         assert directory._memory.used == directory._used == 0, "memory was not given back"

@@ -15,6 +15,7 @@ from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
+from natmirror.rules import Release
 from tests.helpers.client_connection import IRS, ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
@@ -268,6 +269,18 @@ def test_a_connection_that_is_dropped_before_it_is_read_leaves_nothing(monkeypat
     assert (one._sessions._of_flows, one._sessions._connections) == ({}, {})
 
 
+def test_an_ended_connection_whose_end_is_not_read_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine(AGAIN)
+    session, _ = introduced(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(one._sessions, "read", lambda now, is_spent: None)
+        session.from_client("R")
+        one._nat.forget(*one._nat.by_ids(one.flow_ids()))
+    one._sessions.discard()  # as after a fault in the read queue
+    assert (one._sessions._of_flows, one._sessions._connections) == ({}, {})
+    assert one.directory.connections(session.now) == []
+
+
 def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
@@ -276,6 +289,47 @@ def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
         one.directory.restore(entry, session.now)
     ClientConnection(one).connect()
     assert one.directory.connections(1e9) == []
+
+
+@pytest.mark.parametrize("release", [Release.SEEN, Release.ACKNOWLEDGED])
+def test_a_switch_does_not_become_known_once_its_connection_has_ended(fast: bool, release: Release) -> None:
+    before = engine(AGAIN)
+    session, _ = introduced(before)
+    one = session.engine = engine(AGAIN, fast=fast, release=release)
+    for entry in known_of(before, session.now):
+        one.directory.restore(entry, session.now)
+    session.from_client("PFA", packet_in(0))
+    session.from_backend("A")
+    session.from_backend("PA", request(Type.ECHO_REQUEST, 6))
+    assert one.directory.connections(session.now) == []
+
+
+def test_a_connection_that_does_not_go_on_after_a_takeover_is_not_known() -> None:
+    one = engine(AGAIN, release=Release.ACKNOWLEDGED)
+    session, _ = began(one)
+    one.replicated_legs.release()
+    session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    session.from_client("PA", features(7))
+    session.from_backend("A")
+    assert one.directory.seen() == ["openflow/10.10.0.11:40001"]
+    session.from_client("FA")
+    one.replicated_legs.take_over(session.now)
+    one.read_sessions(session.now)
+    assert one.directory.seen() == []
+    assert one.directory.connections(session.now + 601) == []
+
+
+def test_a_connection_that_has_ended_supersedes_none() -> None:
+    before = engine(AGAIN)
+    ended, _ = introduced(before)
+    one = ended.engine = engine(AGAIN)
+    for entry in known_of(before, ended.now):
+        one.directory.restore(entry, ended.now)
+    ended.from_client("PFA", packet_in(0))
+    ended.from_backend("A")
+    younger, _ = introduced(one, client=(CLIENT[0], 40002))
+    ended.from_backend("PA", request(Type.ECHO_REQUEST, 6))
+    assert states(one, younger.now)["10.10.0.11:40002", "master"] == "established"
 
 
 def test_restored_connections_without_packets_are_forgotten() -> None:

@@ -8,7 +8,7 @@ from natmirror.openflow.comparison.judge_set import JudgeSet
 from natmirror.openflow.comparison.statements import StatementKind, encode, head
 from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.messages import V13
-from tests.helpers.comparison import frame, packet_in
+from tests.helpers.comparison import flow_mod_message, frame, packet_in, to_host
 
 ADDRESS, OTHER = "10.20.0.13:6653", "10.20.0.15:6653"
 
@@ -87,6 +87,28 @@ def test_a_statement_that_cannot_be_ends_one_judgement(one: _Fed) -> None:
     [fault] = one.faults
     assert isinstance(fault, ValueError)
     assert dict(one.comparisons.since("openflow", "master", ADDRESS, 0.0).tables.not_followed) == {"internal-error": 1}
+
+
+def test_a_fault_leaves_no_message_waiting(one: _Fed) -> None:
+    for number in (1, 2):
+        one.open(number=number)
+        one.say(StatementKind.FROM_SWITCH, 0.0, packet_in(frame()).raw, number=number)
+    one.work(0.0)
+    waiting = one.judges._waiting_len
+    one.say(StatementKind.JOINED, 0.0, b"nonsense")
+    one.work(0.0)
+    assert len(one.faults) == 1
+    assert one.judges._waiting_len == waiting / 2, "those of the other connection"
+
+
+def test_former_times_of_judges_take_no_memory(one: _Fed) -> None:
+    one.open()
+    one.say(StatementKind.FROM_CONTROLLER, 0.0, flow_mod_message(to_host(1, 2, hard_timeout=60_000)).raw)
+    for second in range(11, 1000):
+        one.say(StatementKind.FROM_SWITCH, float(second), packet_in(frame()).raw)
+        one.work(float(second))
+        assert one.judges.next_due() is not None
+    assert len(one.judges._due) < 100, "the rule ends hours later"
 
 
 def test_what_comes_too_quickly_is_not_read(one: _Fed, monkeypatch: pytest.MonkeyPatch) -> None:
