@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from natmirror.lab.process import wait_listen
+from natmirror.lab.process import wait_for, wait_listen
 from tests.live.haproxy import HAPROXY, WATCHED_RULES
 from tests.live.scene import PORT, Scene, assert_all_well
 
@@ -40,5 +40,5 @@ def test_haproxys_clients_are_served_with_natmirror_running_frozen_and_killed(sc
     until.touch()
     scene.finish(lasting)
     assert_all_well(lasting_records, 1)
-    assert scene.traces()["queues"] == ""
+    wait_for(lambda: scene.traces()["queues"] == "", "the processes that pass its packets to end too")
     scene.balance(scene.rules(WATCHED_RULES), iptables=iptables)

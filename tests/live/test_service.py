@@ -150,8 +150,10 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
     balancer.wait_until_acknowledged()
-    assert balancer.status()["failing_chores"] == [], "two capabilities suffice"
-    assert balancer.status()["machine"]["kernel_translation_off_because"] is None
+    balancer.wait_for_status(lambda status: not status["failing_chores"], "all chores: two capabilities suffice")
+    balancer.wait_for_status(
+        lambda status: status["machine"]["kernel_translation_off_because"] is None, "translation in the kernel"
+    )
     for _ in range(4):
         assert manager.hear("WATCHDOG=1")
     assert any(line.startswith("STATUS=0 flows, 0 legs, ") for line in manager.told)
