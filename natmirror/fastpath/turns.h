@@ -18,9 +18,8 @@
  * surcharge, for a longer stop brings in more tokens. A peer that keeps within its turns has more left, and pays nothing
  * for a flood of another one.
  *
- * A client's data of no connection pays the surcharge six times: a connection that is picked up, rejected and removed
- * takes Python three times as long as a SYN, and more packets wait meanwhile, since all data passes, with a turn or
- * without one. A living connection is picked up by its backend's data too, which pays the surcharge once.
+ * Data of no connection pays the surcharge three times. Without a turn it passes all the same, only no flow begins; and
+ * a connection that is picked up, rejected and removed takes Python three times as long as a SYN of a flood.
  *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
@@ -56,7 +55,7 @@
 #define NM_STRAYS_BURST 1000.0 /* of these, at once */
 #define NM_SHED_TIME 1.0 /* seconds for which the thread sheds strays after it was swamped, or has dropped one */
 #define NM_TURNS_SURCHARGE 96 /* tokens, at most: with it, a peer has 100 turns of others a second */
-#define NM_SURCHARGES_OF_PICK_UP 6 /* of a client's data of no connection: 17 turns a second with the full surcharge */
+#define NM_SURCHARGES_OF_PICK_UP 3 /* of data of no connection: 34 turns a second with the full surcharge */
 #define NM_TURNS_RELIEF 4 /* tokens by which the surcharge falls with each turn */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */

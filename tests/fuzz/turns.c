@@ -17,7 +17,7 @@
 #define PRICE_OF_OTHERS 4
 #define STEADY 12
 #define MAX_SURCHARGE 96
-#define OF_PICK_UP 6
+#define OF_PICK_UP 3
 #define RELIEF 4
 #define AMPLE 2000
 #define SOURCE_AT 12
@@ -168,7 +168,7 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
     int is_full = w->gear->is_swamped && one->left < AMPLE;
-    int surcharges = is_genuine ? 0 : reason == NM_PUNT_NO_FLOW && hook == PREROUTING ? OF_PICK_UP : 1;
+    int surcharges = is_genuine ? 0 : reason == NM_PUNT_NO_FLOW ? OF_PICK_UP : 1;
     int whole = price + surcharges * (is_full ? MAX_SURCHARGE : one->surcharge);
     int has_turn = one->left >= whole + (is_genuine ? 0 : KEPT);
     must(has_turn == !over);
