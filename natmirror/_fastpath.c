@@ -540,15 +540,14 @@ __attribute__((noinline)) static int limit(nm_gear *gear, uint8_t *packet, size_
     nm_bucket *peer = nm_peer_of(gear, packet, len, flow, leg, is_orig, now);
     int price = is_of_data(reason) ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, knows = 0;
     effect of = {.event = NM_NO_EVENT};
-    int is_swamped = (int)gear->is_swamped, surcharges = reason == NM_PUNT_NO_FLOW ? NM_SURCHARGES_OF_PICK_UP : 1;
+    int is_swamped = (int)gear->is_swamped;
     if (nm_turn_favours_genuine(peer, price, is_swamped)) {
         if (flow)
             of = effect_of(flow, seg, is_orig, checksum);
         knows = flow ? is_genuine(flow, seg, is_orig, &of) : leg && is_genuine_of_leg(leg, seg);
     }
-    return nm_turn_take(peer, price, surcharges, knows, is_swamped)
-               ? reason
-               : decide_over_limit(gear, flow, seg, is_orig, &of, now, reason);
+    return nm_turn_take(peer, price, knows, is_swamped) ? reason
+                                                        : decide_over_limit(gear, flow, seg, is_orig, &of, now, reason);
 }
 
 /* Note that packets of a flow may have passed unseen: the backend may have another version of what is held. */

@@ -195,7 +195,6 @@ class _Lib:
     NM_TURNS_RELIEF: int
     NM_TURNS_STEADY: float
     NM_TURNS_SURCHARGE: int
-    NM_SURCHARGES_OF_PICK_UP: int
     NM_TURNS_RATE: float
     NM_TURN_OF_DATA: int
     NM_TURN_OF_OTHERS: int

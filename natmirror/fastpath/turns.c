@@ -74,10 +74,10 @@ int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped)
     return is_swamped || peer->surcharge || peer->left < price + NM_TURNS_KEPT;
 }
 
-int nm_turn_take(nm_bucket *peer, int price, int surcharges, int is_genuine, int is_swamped)
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped)
 {
     int is_full = is_swamped && peer->left < NM_TURNS_AMPLE;
-    double whole = price + (is_genuine ? 0.0 : surcharges * (is_full ? NM_TURNS_SURCHARGE : (double)peer->surcharge));
+    double whole = price + (is_genuine ? 0.0 : is_full ? NM_TURNS_SURCHARGE : peer->surcharge);
     if (peer->left < whole + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         peer->refused++;
         if (!is_genuine && peer->surcharge < NM_TURNS_SURCHARGE)
@@ -92,7 +92,7 @@ int nm_turn_take(nm_bucket *peer, int price, int surcharges, int is_genuine, int
 
 void nm_turn_note_stray(nm_bucket *peer)
 {
-    double saved = NM_TURNS_KEPT + NM_TURNS_STEADY + NM_SURCHARGES_OF_PICK_UP * peer->surcharge;
+    double saved = NM_TURNS_KEPT + NM_TURNS_STEADY + peer->surcharge;
     if (peer->left > saved)
         peer->left = fmax(peer->left - 1, saved);
 }

@@ -18,9 +18,6 @@
  * surcharge, for a longer stop brings in more tokens. A peer that keeps within its turns has more left, and pays nothing
  * for a flood of another one.
  *
- * Data of no connection pays the surcharge three times. Without a turn it passes all the same, only no flow begins; and
- * a connection that is picked up, rejected and removed takes Python three times as long as a SYN of a flood.
- *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
  * them. Strays cost no peer its last turns, as anyone can send them in its name.
@@ -55,7 +52,6 @@
 #define NM_STRAYS_BURST 1000.0 /* of these, at once */
 #define NM_SHED_TIME 1.0 /* seconds for which the thread sheds strays after it was swamped, or has dropped one */
 #define NM_TURNS_SURCHARGE 96 /* tokens, at most: with it, a peer has 100 turns of others a second */
-#define NM_SURCHARGES_OF_PICK_UP 3 /* of data of no connection: 34 turns a second with the full surcharge */
 #define NM_TURNS_RELIEF 4 /* tokens by which the surcharge falls with each turn */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
@@ -80,9 +76,9 @@ void nm_turns_free(nm_turns *turns);
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
 /* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
 int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped);
-/* Take a turn at this price, and so many surcharges unless the packet is genuine: while the thread is_swamped, full ones,
+/* Take a turn at this price, and the surcharge unless the packet is genuine: while the thread is_swamped, the full one,
  * unless the peer has NM_TURNS_AMPLE. Return 0 if it has too few tokens left for it; then the surcharge grows. */
-int nm_turn_take(nm_bucket *peer, int price, int surcharges, int is_genuine, int is_swamped);
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);
 /* Return whether a stray of this peer passes while the thread sheds them. If not, it counts as a refusal, unless it

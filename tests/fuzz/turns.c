@@ -17,7 +17,6 @@
 #define PRICE_OF_OTHERS 4
 #define STEADY 12
 #define MAX_SURCHARGE 96
-#define OF_PICK_UP 3
 #define RELIEF 4
 #define AMPLE 2000
 #define SOURCE_AT 12
@@ -57,7 +56,7 @@ void drain(world *w, const uint8_t *address, const uint8_t *more, int rest)
     int price = (int)one->left - rest;
     if (price <= 0)
         return;
-    must(nm_turn_take(nm_turns_of(w->gear->turns, address, more, w->now), price, 0, 1, 0));
+    must(nm_turn_take(nm_turns_of(w->gear->turns, address, more, w->now), price, 1, 0));
     one->left -= price;
 }
 
@@ -161,15 +160,14 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
         return;
     peer_turns *one = turns_of(w, address, more);
     if (reason < NM_PUNT) {
-        double saved = KEPT + STEADY + OF_PICK_UP * one->surcharge;
+        double saved = KEPT + STEADY + one->surcharge;
         one->left = one->left > saved + 1 ? one->left - 1 : one->left > saved ? saved : one->left;
         return;
     }
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
     int is_full = w->gear->is_swamped && one->left < AMPLE;
-    int surcharges = is_genuine ? 0 : reason == NM_PUNT_NO_FLOW ? OF_PICK_UP : 1;
-    int whole = price + surcharges * (is_full ? MAX_SURCHARGE : one->surcharge);
+    int whole = price + (is_genuine ? 0 : is_full ? MAX_SURCHARGE : one->surcharge);
     int has_turn = one->left >= whole + (is_genuine ? 0 : KEPT);
     must(has_turn == !over);
     one->left -= has_turn ? whole : 0;

@@ -136,7 +136,7 @@ def drain(peers: Peers) -> None:
     for engine in host.engines:
         peer: Any = _lib.nm_turns_of(engine._gear.handle.turns, address, client, host.now)
         for price in (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-            while _lib.nm_turn_take(peer, price + rest, 0, 1, 0):
+            while _lib.nm_turn_take(peer, price + rest, 1, 0):
                 pass
         while _lib.nm_turn_pass_stray(peer, 0):
             pass
