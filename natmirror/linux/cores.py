@@ -4,8 +4,9 @@ import os
 
 from natmirror.rules import MAX_THREADS, Rules
 
-_FIRST_SHARE = 0.5
-"""The part of the cores that packets may take before all programs of this host."""
+_FIRST_SHARE = 0.8
+"""The part of the cores that packets may take before all programs of this host. With half of the cores, a flood at half of
+what a thread can pass had it wait for others."""
 
 
 def thread_count(rules: Rules) -> int:
@@ -17,5 +18,5 @@ def thread_count(rules: Rules) -> int:
 
 def first_share(threads: int) -> float:
     """Return the part of a core that each of so many packet threads may take before all other programs; together they
-    take half of the cores' time so at most, also where threads share a core."""
+    take four fifths of the cores' time so at most, also where threads share a core."""
     return _FIRST_SHARE * min(1.0, len(os.sched_getaffinity(0)) / threads)

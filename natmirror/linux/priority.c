@@ -12,7 +12,7 @@
 #define SLICE 100000       /* nanoseconds: the shortest that the kernel takes */
 #define LOWEST 1           /* of the priorities of SCHED_RR: whatever else has real-time priority may go before packets */
 #define LOOK_INTERVAL 0.01 /* seconds */
-#define STORE_TIME 0.05    /* seconds in which an empty bucket fills */
+#define STORE_TIME 0.0125  /* seconds in which an empty bucket fills */
 #define MOST_OWED 1.0      /* processor seconds */
 
 static double processor_time(void)

@@ -3,8 +3,9 @@
  *
  * While the thread takes less than a share of a core, it goes first: SCHED_RR, before all programs of the usual class.
  * One that takes more would keep them from their work, so it is of the usual class itself, with short turns. A token
- * bucket decides: it fills with the share, and what the thread takes flows out. It holds what comes in within 50 ms, so
- * that threads that share a core keep others from it no longer than one. What a thread takes beyond, as for long work in
+ * bucket decides: it fills with the share, and what the thread takes flows out. It holds what comes in within 12.5 ms: with
+ * a share of four fifths, a thread that takes all of a core keeps others from it for 50 ms at once, and threads that share
+ * a core do so no longer than one. What a thread takes beyond, as for long work in
  * Python, it owes. */
 #ifndef NATMIRROR_LINUX_PRIORITY_H
 #define NATMIRROR_LINUX_PRIORITY_H
