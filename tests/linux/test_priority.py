@@ -61,14 +61,14 @@ def test_a_thread_goes_first_while_it_takes_less_than_its_share_of_a_core() -> N
     def classes() -> list[int]:
         priority, now, found = new(0.8), 1000.0, [own_class()]
         lib.nl_priority_keep(priority, now)
-        for taken, passed in ((0.018, LOOK), (0.014, LOOK), (0.035, LOOK), (0.0, LOOK / 2), (0.0, LOOK), (0.0, LOOK)):
+        for taken, passed in ((0.016, LOOK), (0.012, LOOK), (0.035, LOOK), (0.0, LOOK / 2), (0.0, LOOK), (0.0, LOOK)):
             take(taken)
             now += passed
             lib.nl_priority_keep(priority, now)
             found.append(own_class())
         return found
 
-    # More than its share twice, until nothing is left; then too soon after the look before; then it owes still
+    # Some more than its share; less; far more; then too soon after the look before; then less than half is back
     assert in_thread(classes) == [FIRST, FIRST, FIRST, USUAL, USUAL, USUAL, FIRST]
 
 
@@ -107,7 +107,7 @@ def test_a_thread_that_takes_all_of_a_core_keeps_others_from_it_for_some_50_ms()
             count += 1
         return count
 
-    assert in_thread(looks) in (3, 4)
+    assert 2 <= in_thread(looks) <= 4
 
 
 def test_what_a_thread_takes_at_once_it_owes() -> None:
