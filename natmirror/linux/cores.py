@@ -5,8 +5,8 @@ import os
 from natmirror.rules import MAX_THREADS, Rules
 
 _FIRST_SHARE = 0.8
-"""The part of the cores that packets may take before all programs of this host. With half of it, a flood at half of what a
-thread can pass had it wait for others."""
+"""The part of the cores that packets may take before all programs of this host. With half of it, a flood at half of
+what a thread can pass had it wait for others."""
 
 
 def thread_count(rules: Rules) -> int:
