@@ -442,7 +442,7 @@ def assert_every_leg_has_a_row_and_an_owner(one: Engine) -> None:
 BOOKKEEPING = (
     "natmirror.mirror.copies",
     "natmirror.mirror.ledger",
-    *(f"natmirror.tcp.leg_numbers:LegNumbers.{name}" for name in LEG_SUMS),
+    *(f"natmirror.tcp.leg_counts:LegCounts.{name}" for name in LEG_SUMS),
 )
 
 
