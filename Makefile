@@ -57,7 +57,7 @@ DEEP := $(addprefix tests/engine/, \
 	test_lies.py::test_no_mixture_of_lies_reaches_the_mirror \
 	test_lies.py::test_no_lie_reaches_a_mirror_whose_copies_begin_again \
 	test_explanation.py::test_a_new_connection_goes_where_the_explanation_says)
-deep: ## 10,000 cases of the simulator, and as many random sessions, runs of hostile peers and of lies, and explanations (an hour and a half of CPU time)
+deep: ## 10,000 cases of the simulator, and as many random sessions, runs of hostile peers and of lies, and explanations (some hours)
 	@scripts/setup
 	@printf '%s\n' $(DEEP) | xargs -P "$$(nproc)" -n 1 $(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics
 
