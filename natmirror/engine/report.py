@@ -1,6 +1,6 @@
 """Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from natmirror.engine.counters import Counters, EngineCounter
@@ -8,6 +8,7 @@ from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.shown import Counts, SwitchDecisions
 from natmirror.fastpath import FlowRow, Gear
 from natmirror.fastpath.flow_flags import is_direct
+from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.row_copies import copy_of_flow
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
@@ -15,6 +16,7 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.statement_queue import StatementQueue
 from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import client_limits
+from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.nat.traffic import ServiceTraffic, traffic
@@ -31,6 +33,10 @@ _COUNTED_IN_C = (
     EngineCounter.DIRECT_CONNECTIONS,
 )
 """The counters that C increments too."""
+
+
+IsWanted = Callable[[str, str | None, State], bool]
+"""Whether flows of this service, backend and state are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +112,12 @@ class EngineReport:
         """Return the counters of mirrors."""
         return self._mirrors.mirrors(self._services.names(), now)
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowNote]:
-        """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and direct
-        connections."""
+    def flows(self, now: float, ids: Iterable[int] | None = None, is_wanted: IsWanted | None = None) -> list[FlowNote]:
+        """Note the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, direct
+        connections, and flows of whose service, backend and state ``is_wanted`` returns False."""
         rows = self._nat.rows(self._nat.table.ids() if ids is None else ids)
+        if is_wanted is not None:
+            rows = (row for row in rows if is_wanted(*self._names(row, self._nat.kept(row)), State(row.state)))
         return [self.flow(row, now) for row in rows if not is_direct(row)]
 
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
@@ -125,10 +133,11 @@ class EngineReport:
 
     def flow(self, row: FlowRow, now: float) -> FlowNote:
         """Note a flow with its legs."""
-        kept = self._nat.kept(row)
-        if kept is None:  # then it has none, and to make an object takes as long as the rest
-            service, backend = self._nat.ends_of(row)
-            legs = []
-        else:
-            service, backend, legs = kept.service, kept.backend, self._mirrors.legs_of(kept)
-        return FlowNote(now, service.name, None if backend is None else backend.name, copy_of_flow(row), legs)
+        kept = self._nat.kept(row)  # without it, there are no legs, and to make it takes as long as the rest
+        legs = [] if kept is None else self._mirrors.legs_of(kept)
+        return FlowNote(now, *self._names(row, kept), copy_of_flow(row), legs)
+
+    def _names(self, row: FlowRow, kept: Flow | None) -> tuple[str, str | None]:
+        """Return the names of a flow's service and backend."""
+        service, backend = self._nat.ends_of(row) if kept is None else (kept.service, kept.backend)
+        return service.name, None if backend is None else backend.name

@@ -62,12 +62,11 @@ from natmirror.fastpath.plan import ClientLimits, Plan, PlannedService
 from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
 from natmirror.fastpath.siphash import siphash, subkey
 from natmirror.fastpath.sum_rows import AccountSums
-from natmirror.fastpath.tables import ALL_CLIENTS, Clients, FlowTable, LegTable
+from natmirror.fastpath.tables import Clients, FlowTable, LegTable
 
 __all__ = [
     "ACCEPT",
     "AGREEMENT_BITS",
-    "ALL_CLIENTS",
     "ANNOUNCE",
     "BOUND",
     "BREAK_SILENCE",

@@ -26,15 +26,12 @@ _TRACKED = {
 
 
 class Clients(NamedTuple):
-    """Some clients: those of a network, its address and mask as numbers."""
+    """Some clients: those of a network, its address and mask as numbers. By default, all."""
 
     address: int = 0
     mask: int = 0
     port: int = 0
     """A port of theirs; 0: all ports."""
-
-
-ALL_CLIENTS = Clients()
 
 
 class FlowTable:

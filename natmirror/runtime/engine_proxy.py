@@ -19,7 +19,7 @@ from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
 from natmirror.engine.flow_notes import FlowNote, GoneNote
 from natmirror.engine.report import KeptDecisions
 from natmirror.engine.shown import Counts, Snapshot
-from natmirror.fastpath import ALL_CLIENTS, Clients, Look, ServiceLook
+from natmirror.fastpath import Clients, Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import FlowEntry
@@ -97,7 +97,7 @@ class EngineProxy:
         position ``first`` on, in order. First come the flows, then legs that have outlived theirs."""
         lingers, number = first
         if not lingers:
-            for part in self._noted(wanted.clients, number):
+            for part in self._noted(wanted, number):
                 yield _shown(wanted, part)
         leg_ids = sorted(self._ask(self._engine.leg_ids))
 
@@ -108,12 +108,18 @@ class EngineProxy:
         for lingering in self._slices(leg_ids_from, self._lingering_now, number if lingers else 0):
             yield _shown(wanted, lingering)
 
-    def _noted(self, clients: Clients, first: int) -> Iterator[list[FlowNote]]:
-        """Yield the flows of these clients, slice by slice, from the number ``first`` on."""
+    def _noted(self, wanted: Selection, first: int) -> Iterator[list[FlowNote]]:
+        """Yield the flows that may be wanted, slice by slice, from the number ``first`` on."""
 
         def next_slice(first: int) -> tuple[list[FlowNote], int | None]:
-            ids, following = self._engine.flow_ids_of(clients, first, _NOTED_SLICE)
-            return self._engine.note_flows(time.monotonic(), ids), following
+            noted, following = list[FlowNote](), first
+            for _ in range(_SLICES_AT_ONCE):
+                ids, after = self._engine.flow_ids_of(wanted.clients, following, _NOTED_SLICE - len(noted))
+                noted += self._engine.note_flows(time.monotonic(), ids, wanted.of_kinds)
+                if after is None or not ids or len(noted) >= _NOTED_SLICE:
+                    return noted, after
+                following = after
+            return noted, following
 
         following: int | None = first
         while following is not None:
@@ -145,7 +151,7 @@ class EngineProxy:
 
     def count_flows(self, kinds: Callable[[FlowEntry], Iterable[_T]]) -> Counter[_T]:
         """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
-        noted = self._noted(ALL_CLIENTS, 0)
+        noted = self._noted(Selection({}, of_legs=False), 0)
         return Counter(kind for flows in noted for flow in flows for kind in kinds(flow.show()))
 
     def foresee(self, address: bytes, port: int | None, service: str | None) -> list[NewConnectionEntry]:

@@ -1,6 +1,10 @@
-"""Which rows of a list a client of the API wants. C looks for the clients; the rest is left to the thread that asks."""
+"""Which rows of a list a client of the API wants.
 
-from collections.abc import Iterable, Mapping, Sequence
+The cheapest tests come first, where packets pass: C looks for the clients, and to note a flow costs far more than to
+look at its service, backend and state. The thread that asks does the rest.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network
@@ -9,6 +13,7 @@ from typing import Any
 from natmirror.api.values import closest, parse_client
 from natmirror.engine.shown import Snapshot
 from natmirror.fastpath import Clients
+from natmirror.fastpath.flow_states import SHOWN_STATES, State
 from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.net.endpoint import Endpoint, parse_endpoint
 
@@ -81,6 +86,19 @@ class Selection:
     def clients(self) -> Clients:
         """The clients whose flows are wanted."""
         return self._client.clients
+
+    @property
+    def of_kinds(self) -> Callable[[str, str | None, State], bool] | None:
+        """The function that returns whether flows of a service, a backend and a state may be wanted; None: all may."""
+        is_any = self._service is self._backend is self._flow_state is None
+        return None if is_any else self._may_take
+
+    def _may_take(self, service: str, backend: str | None, state: State) -> bool:
+        return (
+            self._service in (None, service)
+            and self._backend in (None, backend)
+            and self._flow_state in (None, SHOWN_STATES[state])
+        )
 
     def takes(self, flow: FlowEntry) -> bool:
         """Return whether a flow is wanted."""

@@ -14,7 +14,7 @@ from natmirror.runtime.selection import names_in
 from natmirror.runtime.shown import EndedLeg
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.immediate import ImmediateThread, proxy
-from tests.helpers.support import CLIENT, RULES, TIMEOUTS
+from tests.helpers.support import CLIENT, RULES, TIMEOUTS, at
 
 COUNT = 130
 NOW = 1001.0
@@ -63,8 +63,8 @@ def test_a_list_goes_on_behind_each_of_its_rows(lists: RunLists, name: str) -> N
     positions = [position for position, _ in rows]
     assert len(rows) == 2 * COUNT
     assert positions == sorted(positions)
-    for at in (0, 48, 49, 50, COUNT - 2, COUNT - 1, COUNT, 2 * COUNT - 1):
-        assert all_rows(make, {"after": positions[at]}) == rows[at + 1 :]
+    for row in (0, 48, 49, 50, COUNT - 2, COUNT - 1, COUNT, 2 * COUNT - 1):
+        assert all_rows(make, {"after": positions[row]}) == rows[row + 1 :]
 
 
 def test_a_leg_that_has_outlived_its_flow_is_listed(lists: RunLists) -> None:
@@ -95,6 +95,26 @@ def test_few_questions_find_one_client_among_many() -> None:
     [(_, row)] = all_rows(shown.flows, {"client": "10.10.0.77"})
     assert row["client"] == "10.10.0.77:77"
     assert thread.questions < 15
+
+
+@pytest.mark.parametrize("wanted", [{"state": "half-closed"}, {"backend": "c3"}, {"service": "rare"}])
+def test_few_questions_find_few_flows_among_many(wanted: dict[str, Any]) -> None:
+    rare = (
+        "  - {name: rare, address: 10.10.0.101, port: 80,\n"
+        "     pool: {backends: [{name: c3, address: 10.20.0.12, port: 80}]}}\n"
+    )
+    rules = RULES.replace("10.10.0.0/24", "10.10.0.0/16").rstrip() + "\n" + rare
+    thread, one = ImmediateThread(), engine(rules)
+    for port in range(1, 1001):
+        ClientConnection(one, client=(bytes((10, 10, port >> 8, port & 0xFF)), port)).connect()
+    only = ClientConnection(one, client=at("10.10.9.9", 9), service=at("10.10.0.101", 80))
+    only.connect()
+    only.from_client("FA")
+    names = names_in([one.snapshot(NOW)])
+    shown = RunLists([proxy(one, thread)], lambda: names, list, EventRing(lambda: 0.0), lambda _: iter(()))
+    [(_, row)] = all_rows(shown.flows, wanted)
+    assert row["client"] == "10.10.9.9:9"
+    assert thread.questions < 30
 
 
 @pytest.mark.parametrize("position", [[], [0], [0, False, "x"], [0, 1, 2], [0, False, 1 << 40], "x", {"a": 1}])
