@@ -55,10 +55,10 @@ services:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB."""
+    """A disk of 1 MiB: what waits for it has to fit, however many orders a slow machine makes of that."""
     path = tmp_path / "disk"
     path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "natmirror-test", str(path)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "natmirror-test", str(path)], check=True)
     yield path
     subprocess.run(["umount", str(path)], check=True)
 
