@@ -72,8 +72,7 @@ class Nat:
     def of_backend(self, service: Service, backend: Backend, ids: Iterable[int]) -> list[Flow]:
         """Return each flow, of those with these numbers, that is bound to a backend."""
         number = self._services.backend_number(service, endpoint_of(backend))
-        rows = (self.table.row(flow_id) for flow_id in ids)
-        return [self._view(row) for row in rows if row is not None and row.backend_id == number]
+        return [self._view(row) for row in self.rows(ids) if row.backend_id == number]
 
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
         """Yield the flows with these numbers; skip those that no longer exist."""

@@ -121,10 +121,7 @@ class EngineProxy:
                 following = after
             return noted, following
 
-        following: int | None = first
-        while following is not None:
-            noted, following = self._ask(partial(next_slice, following))
-            yield noted
+        yield from self._steps(next_slice, first)
 
     def flows_behind(self, wanted: Selection, seconds: float) -> Iterator[list[tuple[FlowPosition, FlowEntry]]]:
         """Yield the flows that are wanted of which a mirror has been behind for so long, some at a time, each with its
@@ -208,7 +205,11 @@ class EngineProxy:
                     break
             return shown, first
 
-        following: int | None = start
+        yield from self._steps(next_slice, start)
+
+    def _steps(self, next_slice: Callable[[int], tuple[list[_T], int | None]], first: int) -> Iterator[list[_T]]:
+        """Yield slices, one with each question; ``next_slice`` returns it, and the number to go on with."""
+        following: int | None = first
         while following is not None:
             shown, following = self._ask(partial(next_slice, following))
             yield shown
