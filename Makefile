@@ -79,7 +79,7 @@ verdict: ## masters beside production, equal ones and ones with planted bugs: is
 		faucet faucet faucetbug || status=1; \
 	exit $$status
 
-junk: ## other clients' latency while one sends junk; fails above twice the p99 beside it (root, six minutes)
+junk: ## other clients' latency while one sends junk; fails above twice the p99 without it (root, six minutes)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.junk
 

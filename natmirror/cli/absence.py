@@ -16,7 +16,7 @@ def explain() -> str:
     except HostError:  # no root
         return "; natmirror does not run. If it was killed, its iptables rules still hold the traffic: " + _REMEDY
     if not left:
-        return "; natmirror does not run"
+        return "; natmirror does not run: start it with systemctl start natmirror, or natmirror --rules FILE"
     return (
         f"; natmirror does not run, but its iptables rules are still there ({', '.join(left)}), so the kernel drops the"
         f" packets of services with a pool: {_REMEDY}"

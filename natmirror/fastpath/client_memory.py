@@ -106,16 +106,21 @@ class ClientMemory:
         """Give up what waits until a living leg of the client can take ``count`` bytes: what waits of this client if it
         holds its whole part, and otherwise of the client of which most waits. Return whether it can take them now."""
         for _ in range(_MAX_GIVEN_UP):
-            own_part_is_full = self._holders.used[holder] + count > self.client_limit and holder
-            if not own_part_is_full and self.budget.used + count <= self.budget.limit:
+            if self._has_room(holder, count):
                 return True
-            victim = holder if own_part_is_full else self._victim()
+            victim = holder if self._own_part_is_full(holder, count) else self._victim()
             if victim not in self._waiting:
                 return False
             waiter, held = self._waiting[victim].popitem()
             self._note_waiting(victim, -held)
             waiter.give_up()
-        return False
+        return self._has_room(holder, count)
+
+    def _has_room(self, holder: int, count: int) -> bool:
+        return not self._own_part_is_full(holder, count) and self.budget.used + count <= self.budget.limit
+
+    def _own_part_is_full(self, holder: int, count: int) -> bool:
+        return bool(holder) and self._holders.used[holder] + count > self.client_limit
 
     def _victim(self) -> int | None:
         """Return the client of which most waits; if no client stands out, the one that began to wait last."""

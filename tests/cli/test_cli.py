@@ -177,7 +177,7 @@ def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytes
     ("owner", "left", "expected"),
     [
         ("pid 7", [], "natmirror runs in this network namespace, pid 7: is it busy, or does it have another --api?"),
-        (None, [], "natmirror does not run"),
+        (None, [], "natmirror does not run: start it with systemctl start natmirror, or natmirror --rules FILE\n"),
         (None, ["nft: NATMIRROR-PRE"], "its iptables rules are still there (nft: NATMIRROR-PRE), so the kernel drops"),
         (None, None, "If it was killed, its iptables rules still hold the traffic: start it again, or remove the"),
     ],
