@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
-from natmirror.metrics.metric import Kind, Metric, Read, Sample, Status, one, rows, states, words_of_rows
+from natmirror.metrics.metric import Kind, Labels, Metric, Read, Sample, Status, one, rows, states, words_of_rows
 from natmirror.reasons import EndReason
 
 BACKEND_STATES = ("up", "unchecked", "down", "panic", "draining", "removed", "sorry")
+MIRROR_STATES = ("untried", "up", "behind", "down", "paused")
 
 # A reload that changes a backend's address leaves the old one in the list while it has connections.
 _BACKEND = ("service", "backend", "address")
@@ -66,9 +67,14 @@ _MEMORY = {
 }
 
 
-def _states(status: Status) -> Iterable[Sample]:
-    for row in status["backends"]:
-        yield from states(BACKEND_STATES, row["state"], tuple(row[key] for key in _BACKEND_KEYS))
+def _states(path: str, keys: Labels, known: Labels) -> Read:
+    """Return a function that reads the states of backends or mirrors."""
+
+    def read(status: Status) -> Iterable[Sample]:
+        for row in status[path]:
+            yield from states(known, row["state"], tuple(row[key] for key in keys))
+
+    return read
 
 
 def _checks(status: Status) -> Iterable[Sample]:
@@ -105,7 +111,7 @@ BACKEND_METRICS = (
         "natmirror_backend_state",
         Kind.GAUGE,
         "1 for the state that the backend has, 0 for the others.",
-        _states,
+        _states("backends", _BACKEND_KEYS, BACKEND_STATES),
         (*_BACKEND, "state"),
     ),
     Metric(
@@ -183,11 +189,11 @@ BACKEND_METRICS = (
 
 MIRROR_METRICS = (
     Metric(
-        "natmirror_mirror_paused",
+        "natmirror_mirror_state",
         Kind.GAUGE,
-        "1 while natmirror mirror pause holds for the mirror, else 0.",
-        rows("mirrors", _MIRROR_KEYS, lambda row: int(row["state"] == "paused")),
-        _MIRROR,
+        "1 for the state that the mirror has, 0 for the others.",
+        _states("mirrors", _MIRROR_KEYS, MIRROR_STATES),
+        (*_MIRROR, "state"),
     ),
     *(
         Metric(

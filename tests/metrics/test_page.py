@@ -14,10 +14,11 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.metrics import METRICS, Kind, Metric
 from natmirror.metrics.machine_metrics import ROLES, SHARED_STATES, WORKS
 from natmirror.metrics.page import MetricsPage
-from natmirror.metrics.pool_metrics import BACKEND_STATES
+from natmirror.metrics.pool_metrics import BACKEND_STATES, MIRROR_STATES
 from natmirror.metrics.traffic_metrics import ENGINE_COUNTERS, QUEUE_COUNTERS, TUN_COUNTERS
 from natmirror.metrics.verdict_metrics import VERDICTS
 from natmirror.mirror.faults import Work
+from natmirror.mirror.shown import MirrorState
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.replication.synchroniser import SyncState
 from tests.helpers.compared import MISSING, answer, differs, equal, sums, tables
@@ -56,6 +57,8 @@ def test_the_page_has_the_values_of_the_status(status: dict[str, Any]) -> None:
         f"natmirror_backend_state {backend} state=up": 0,
         f"natmirror_backend_connections_total {backend}": 7,
         "natmirror_backend_checks_total backend=c1 result=passed service=openflow": 5,
+        "natmirror_mirror_state mirror=master service=openflow state=up": 1,
+        "natmirror_mirror_state mirror=master service=openflow state=paused": 0,
         "natmirror_mirror_legs mirror=master service=openflow": 1,
         "natmirror_mirror_client_bytes_total mirror=master service=openflow": 2000,
         "natmirror_leg_lag_seconds_count mirror=master service=openflow": 1,
@@ -118,6 +121,7 @@ def test_two_rows_of_one_mirror_are_one_series(status: dict[str, Any]) -> None:
     ("ours", "declared"),
     [
         (BACKEND_STATES, BackendState),
+        (MIRROR_STATES, MirrorState),
         (ROLES, HostRole),
         (SHARED_STATES, SyncState),
         (WORKS, Work),
