@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from natmirror.api.http_server import READING, Answer, Request
+from natmirror.api.parameters import check_query
 from natmirror.api.program import Program, Refused
 from natmirror.api.resources import METRICS_PATH
 from natmirror.metrics.page import CONTENT_TYPE, MetricsPage
@@ -29,6 +30,7 @@ class Metrics:
             raise Refused(404, f"there is only {METRICS_PATH} at this address")
         if request.method != "GET":
             raise Refused(405, "the metrics can only be read, with GET", READING)
+        check_query(request.query, ())
         return Answer(CONTENT_TYPE, self._pieces())
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:

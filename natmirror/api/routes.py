@@ -5,15 +5,15 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import parse_qsl
 
 from natmirror.api import times
 from natmirror.api.http_server import READING, Answer, Request
 from natmirror.api.lists import Cursor, CursorError, Position, SortedPage, parse_cursor
 from natmirror.api.metrics import Metrics
 from natmirror.api.page_files import PageFiles
+from natmirror.api.parameters import check_body, check_query
 from natmirror.api.program import BUSY, Program, Refused
-from natmirror.api.resources import DEFAULT_LIMIT, JSON, METRICS_PATH, ROUTES, Kind, Parameter, Route
+from natmirror.api.resources import DEFAULT_LIMIT, JSON, METRICS_PATH, ROUTES, Kind, Route
 from natmirror.api.times import with_moments
 from natmirror.api.values import closest
 
@@ -41,17 +41,17 @@ class Routes:
             return self._metrics.respond(request)
         route, in_path = _find(request)
         if route.kind is Kind.COMMAND:
-            _check_query(request.query, route.query)
-            pieces = self._obey(route, {**_body(route, request), **in_path})
+            check_query(request.query, route.query)
+            pieces = self._obey(route, {**check_body(route, request), **in_path})
         elif route.name in ("page", "page-file"):
             return self._page.respond(in_path.get("file"), request)
         elif route.kind is Kind.FILE:
-            _check_query(request.query, route.query)
+            check_query(request.query, route.query)
             pieces = self._file()
         elif route.kind is Kind.LIST:
-            pieces = self._list(route, {**_check_query(request.query, route.query), **in_path})
+            pieces = self._list(route, {**check_query(request.query, route.query), **in_path})
         else:
-            pieces = self._document(route, {**_check_query(request.query, route.query), **in_path})
+            pieces = self._document(route, {**check_query(request.query, route.query), **in_path})
         return Answer(route.content_type, pieces)
 
     async def _file(self) -> AsyncGenerator[bytes, None]:
@@ -148,61 +148,3 @@ def _find(request: Request) -> tuple[Route, Mapping[str, str]]:
             return route, in_path
     methods = ", ".join(READING if route.method == "GET" else route.method for route, _ in found)
     raise Refused(405, f"{request.path} takes {methods}, not {request.method:.20}", methods)
-
-
-def _check_query(query: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
-    """Return the values in a query, by name."""
-    values: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if name in values:
-            raise Refused(400, f"the parameter {name} is given twice: give it once")
-        one = _known(name, parameters, "parameter")
-        try:
-            values[name] = one.type.from_text(text)
-        except ValueError:
-            raise _wrong("parameter", one, text) from None
-    return _require_all(values, parameters, "parameter")
-
-
-def _body(route: Route, request: Request) -> dict[str, Any]:
-    """Return the values in a command's body, by name."""
-    if request.content_type.partition(";")[0].strip().lower() != JSON:
-        raise Refused(415, f"the body has no Content-Type: {JSON}; {_example(route)}")
-    try:
-        body = json.loads(request.body)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(400, f"the body is no JSON object; {_example(route)}")
-    values: dict[str, Any] = {}
-    for name, value in body.items():
-        one = _known(name, route.body, "member")
-        try:
-            values[name] = one.type.from_json(value)
-        except ValueError:
-            raise _wrong("member", one, json.dumps(value)) from None
-    return _require_all(values, route.body, "member")
-
-
-def _example(route: Route) -> str:
-    members = ", ".join(f"{one.name}: {one.type.expected}" for one in route.body)
-    takes = f"a JSON object with these members, all optional: {members}" if members else "the empty JSON object {}"
-    return f"send {takes}, for example: curl --unix-socket SOCKET --json '{{}}' http://natmirror{route.path}"
-
-
-def _known(name: str, parameters: tuple[Parameter, ...], what: str) -> Parameter:
-    for one in parameters:
-        if one.name == name:
-            return one
-    raise Refused(400, f"there is no {what} {name:.50}: {closest(name, [one.name for one in parameters])}")
-
-
-def _wrong(what: str, one: Parameter, found: str) -> Refused:
-    return Refused(400, f"the {what} {one.name}: expected {one.type.expected}, found {found:.50}")
-
-
-def _require_all(values: dict[str, Any], parameters: tuple[Parameter, ...], what: str) -> dict[str, Any]:
-    for one in parameters:
-        if one.is_required and one.name not in values:
-            raise Refused(400, f"the {what} {one.name} is missing: expected {one.type.expected}")
-    return values

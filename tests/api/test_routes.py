@@ -73,6 +73,7 @@ def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> Non
         ("GET", "/v1/reload", 405, "/v1/reload takes POST, not GET"),
         ("POST", "/v1/status", 405, "/v1/status takes GET, HEAD, not POST"),
         ("GET", "/v1/status?verbose=1", 400, "there is no parameter verbose: there are none"),
+        ("GET", "/metrics?name=x", 400, "there is no parameter name: there are none"),
         ("POST", "/v1/reload?dry_run=true", 400, "there is no parameter dry_run"),
     ],
 )

@@ -72,6 +72,7 @@ def test_the_address_of_metrics_serves_nothing_else(tmp_path: Path, status: dict
         assert b'\nnatmirror_build_info{version="1.2"} 1.0\n' in page
         assert get(port, "/v1/status")[0] == 404
         assert get(port, "/metrics", "POST")[0] == 405
+        assert get(port, "/metrics?name=natmirror_flows")[0] == 400
 
 
 def test_the_address_of_the_api_takes_no_commands(tmp_path: Path, status: dict[str, Any]) -> None:
