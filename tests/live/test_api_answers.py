@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from natmirror.api.client import ask, ask_list
+from natmirror.api.resources import ROUTES, Kind
+from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
 from tests.helpers.declared import assert_answers_are_declared
 from tests.helpers.openapi import assert_described
@@ -29,7 +31,8 @@ REFUSED = [
     ("ended", "/v1/ended?reason=nothing", 400, "there is no reason nothing"),
     ("decisions", "/v1/decisions?backend=c1", 400, "there is no parameter backend"),
 ]
-COMMANDS: list[tuple[str, str, dict[str, Any], int, str]] = [
+Command = tuple[str, str, dict[str, Any], int, str]
+COMMANDS: list[Command] = [
     ("drain", "/v1/backends/openflow/c9/drain", {"json": {}}, 400, "there is no backend c9 in openflow"),
     ("drain", "/v1/backends/openflow/c1/drain", {"json": {"deadlin": 1}}, 400, "did you mean deadline?"),
     ("drain", "/v1/backends/openflow/c1/drain", {}, 415, "curl --unix-socket SOCKET --json"),
@@ -37,6 +40,17 @@ COMMANDS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("undrain", "/v1/backends/openflow/c1/undrain", {"json": {}}, 200, "openflow/c1"),
     ("reload", "/v1/reload", {"json": {"dry_run": True}}, 200, "+ mirror-memory: 512MiB"),
     ("resume-mirroring", "/v1/mirroring/resume", {"json": {}}, 200, "are mirrored again"),
+]
+OVERRIDES: list[Command] = [
+    ("weight", "/v1/backends/openflow/c1/weight", {"json": {"weight": 3}}, 200, "openflow/c1 has weight 3"),
+    ("add", "/v1/backends/openflow/c3/add", {"json": {"address": "10.20.0.13"}}, 200, "openflow/c3 at 10.20.0.13:6653"),
+    ("pause", "/v1/mirrors/openflow/master/pause", {"json": {}}, 200, "mirror openflow/master is paused"),
+]
+LAST: list[Command] = [
+    ("weight", "/v1/backends/openflow/c1/weight", {"json": {"weight": None}}, 200, "has the weight of the rules: 1"),
+    ("remove", "/v1/backends/openflow/c3/remove", {"json": {}}, 200, "openflow/c3"),
+    ("resume", "/v1/mirrors/openflow/master/resume", {"json": {}}, 200, "mirror openflow/master gets copies again"),
+    ("release-kernel", "/v1/kernel/release", {"json": {}}, 200, "installs no kernel rules again"),
 ]
 
 
@@ -46,6 +60,25 @@ def run(scene: Scene, *words: str, api: Path) -> tuple[int, str, str]:
     env = {**os.environ, "NATMIRROR_API": str(api)}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30.0, check=False, cwd=ROOT, env=env)
     return done.returncode, done.stdout, done.stderr
+
+
+def assert_answer(answer: httpx.Response, name: str, status: int, hint: str) -> None:
+    assert (answer.status_code, hint in answer.text) == (status, True), (name, answer.text)
+    assert_described(name, answer.json(), status)
+
+
+def assert_commands(http: httpx.Client, rows: list[Command]) -> None:
+    for name, path, more, status, hint in rows:
+        assert_answer(http.post(path, **more), name, status, hint)
+
+
+def connection(balancer: LoadBalancer) -> httpx.Client:
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(balancer.api)), base_url="http://natmirror")
+
+
+def test_each_command_has_an_answer_of_success_here() -> None:
+    found = {name for name, _, _, status, _ in (*COMMANDS, *OVERRIDES, *LAST) if status == 200}
+    assert found == {route.name for route in ROUTES if route.kind is Kind.COMMAND}
 
 
 def test_answers_and_refusals_are_as_described_and_rows_can_be_chosen(scene: Scene) -> None:
@@ -60,13 +93,11 @@ def test_answers_and_refusals_are_as_described_and_rows_can_be_chosen(scene: Sce
     # Each resource, and refusals.
     assert_answers_are_declared(balancer.api)
     rules.write_text("mirror-memory: 512MiB\n" + RULES.read_text())
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(balancer.api)), base_url="http://natmirror") as http:
+    with connection(balancer) as http:
         assert http.get("/v1/openapi.json").json()["openapi"] == "3.1.0"
-        answers = [(name, http.get(path), status, hint) for name, path, status, hint in REFUSED]
-        answers += [(name, http.post(path, **more), status, hint) for name, path, more, status, hint in COMMANDS]
-        for name, answer, status, hint in answers:
-            assert (answer.status_code, hint in answer.text) == (status, True), (name, answer.text)
-            assert_described(name, answer.json(), status)
+        for name, path, status, hint in REFUSED:
+            assert_answer(http.get(path), name, status, hint)
+        assert_commands(http, COMMANDS)
 
         # Pages have each row once, in natmirror's own order and sorted.
         clients = sorted(flow["client"] for flow in ask_list("flows", balancer.api))
@@ -96,6 +127,12 @@ def test_answers_and_refusals_are_as_described_and_rows_can_be_chosen(scene: Sce
     assert (code, f"pid {balancer.program.pid}, is stopped" in error) == (1, True), error
     balancer.program.send_signal(signal.SIGCONT)
     assert [one["state"] for one in ask("status", balancer.api)["backends"]] == ["unchecked", "unchecked"]
+
+    # Commands that hold until they are taken back, with what is shown meanwhile.
+    with connection(balancer) as http:
+        assert_commands(http, OVERRIDES)
+        assert_answers_are_declared(balancer.api)
+        assert_commands(http, LAST)
     until.touch()
     scene.finish(client)
     assert_all_well(records, COUNT)
