@@ -45,9 +45,17 @@ def check_body(route: Route, request: Request) -> dict[str, Any]:
 
 
 def _example(route: Route) -> str:
-    members = ", ".join(f"{one.name}: {one.type.expected}" for one in route.body)
-    takes = f"a JSON object with these members, all optional: {members}" if members else "the empty JSON object {}"
-    return f"send {takes}, for example: curl --unix-socket SOCKET --json '{{}}' http://natmirror{route.path}"
+    required = [one for one in route.body if one.is_required]
+    optional = [one for one in route.body if not one.is_required]
+    parts = [f"with {_members(required)}"] if required else []
+    parts += [f"with these members, all optional: {_members(optional)}"] if optional else []
+    takes = f"a JSON object {' and '.join(parts)}" if parts else "the empty JSON object {}"
+    body = ", ".join(f'"{one.name}": …' for one in required)
+    return f"send {takes}, for example: curl --unix-socket SOCKET --json '{{{body}}}' http://natmirror{route.path}"
+
+
+def _members(parameters: list[Parameter]) -> str:
+    return ", ".join(f"{one.name}: {one.type.expected}" for one in parameters)
 
 
 def _known(name: str, parameters: tuple[Parameter, ...], what: str) -> Parameter:

@@ -102,6 +102,13 @@ def test_a_wrong_body_gets_a_hint(content_type: str, body: bytes, status: int, h
     assert (found, hint in text) == (status, True), text
 
 
+def test_the_hint_for_a_body_tells_members_that_have_to_be_there_from_the_others() -> None:
+    _, text = refusal("POST", "/v1/backends/of/c1/weight", JSON, b"")
+    assert "send a JSON object with weight: " in text
+    assert " and with these members, all optional: persist: true or false, for example: " in text
+    assert """ --json '{"weight": …}' http://natmirror/""" in text
+
+
 def test_a_command_gets_the_parameters_of_its_path_and_body() -> None:
     program = Recorder()
     assert answer(program, "POST", "/v1/backends/of/c%2F1/drain", JSON, b'{"deadline": 2.5}') == b"{}"
