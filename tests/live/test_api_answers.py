@@ -131,7 +131,8 @@ def test_answers_and_refusals_are_as_described_and_rows_can_be_chosen(scene: Sce
     # Commands that hold until they are taken back, with what is shown meanwhile.
     with connection(balancer) as http:
         assert_commands(http, OVERRIDES)
-        assert_answers_are_declared(balancer.api)
+        for name in ("status", "rules"):
+            assert_described(name, ask(name, balancer.api))
         assert_commands(http, LAST)
     until.touch()
     scene.finish(client)
