@@ -70,7 +70,8 @@ services:
 """
 _REPOSITORY = Path(__file__).parents[1]
 _HEAD = (
-    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99, dropped before | p99 | to quiet | to dropped before"
+    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99, dropped before | p99"
+    " | ratio to quiet | to dropped before"
     " | natmirror's part | the same, dropped before | the same, quiet | others | lost"
     f" | highest rate: sent | p99 | with limit-per-client: {_LIMIT} | lost |\n" + "|---" * 18 + "|"
 )

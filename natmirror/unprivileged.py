@@ -140,6 +140,8 @@ def start(
                 start_new_session=has_session,
                 process_group=None if has_session else 0,
             )
+            with suppress(OSError):
+                resource.prlimit(process.pid, resource.RLIMIT_RTPRIO, (0, 0))  # it does not go before packets
             outcome.append(process)
         except Exception as error:
             outcome.append(error)

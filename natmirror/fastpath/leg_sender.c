@@ -76,8 +76,13 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
             leg->more_at = now;
             break;
         }
-        size = least((uint32_t)size, least(allowed, MAX_DATA_LEN));
-        if (size < left) {
+        if (size == left && left <= allowed) {
+            /* All of it leaves now: in as few packets as possible, none of them a remnant that costs as much as a
+             * large one. */
+            int64_t packets = (left + MAX_DATA_LEN - 1) / MAX_DATA_LEN;
+            size = (left + packets - 1) / packets;
+        } else {
+            size = least((uint32_t)size, least(allowed, MAX_DATA_LEN));
             if (size >= leg->mss)
                 size -= size % leg->mss;
             else if (in_flight)

@@ -101,6 +101,10 @@ class Loop:
         less than this share of a core, where the kernel allows it, and else soon after each packet (Linux 6.12)."""
         lib.nl_priority_begin(ffi.addressof(self._loop, "priority"), share)
 
+    def go_first_no_more(self) -> None:
+        """Have the calling thread share the cores with other programs from now on."""
+        lib.nl_priority_end(ffi.addressof(self._loop, "priority"))
+
     def run(self, until: float) -> LoopEvent:
         """Pass packets until Python has something to do, or the monotonic clock shows ``until``. A queue that fails is
         closed, which drops its packets; bind_again() opens it again."""

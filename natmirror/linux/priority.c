@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <math.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,8 +23,18 @@ static double processor_time(void)
     return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
-/* Set the calling thread's class; return whether the kernel does it. */
-static int set_class(const nl_priority *priority, int goes_first)
+/* Return whether the calling thread has the class that nl_priority gave it last. */
+static int has_class(int goes_first)
+{
+    struct sched_attr now;
+    return syscall(SYS_sched_getattr, 0, &now, sizeof now, 0) == 0 &&
+           now.sched_policy == (goes_first ? SCHED_RR : SCHED_NORMAL) &&
+           now.sched_priority == (goes_first ? LOWEST : 0);
+}
+
+/* Set the calling thread's class; return whether the kernel does it. It keeps its nice value, which the operator may
+ * change in either class: without CAP_SYS_NICE, the kernel refuses a lower one. */
+static int set_class(int goes_first)
 {
     struct sched_attr attributes = {.size = sizeof attributes, .sched_flags = SCHED_FLAG_RESET_ON_FORK};
     if (goes_first) {
@@ -31,7 +42,7 @@ static int set_class(const nl_priority *priority, int goes_first)
         attributes.sched_priority = LOWEST;
     } else {
         attributes.sched_policy = SCHED_NORMAL;
-        attributes.sched_nice = priority->nice;
+        attributes.sched_nice = getpriority(PRIO_PROCESS, 0);
         attributes.sched_runtime = SLICE;
     }
     return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
@@ -39,15 +50,13 @@ static int set_class(const nl_priority *priority, int goes_first)
 
 void nl_priority_begin(nl_priority *priority, double share)
 {
-    struct sched_attr before;
     priority->share = 0;
     priority->goes_first = 0;
-    if (syscall(SYS_sched_getattr, 0, &before, sizeof before, 0) || before.sched_policy != SCHED_NORMAL)
+    if (!has_class(0))
         return;
-    priority->nice = before.sched_nice;
     priority->used = processor_time();
     priority->left = STORE_TIME * share;
-    if (!set_class(priority, 0) || share <= 0 || !set_class(priority, 1))
+    if (!set_class(0) || share <= 0 || !set_class(1))
         return;
     priority->share = share;
     priority->goes_first = 1;
@@ -64,6 +73,18 @@ void nl_priority_keep(nl_priority *priority, double now)
     priority->used = used;
     priority->looked_at = now;
     int is_first = priority->left > (priority->goes_first ? 0 : most / 2);
-    if (is_first != priority->goes_first && set_class(priority, is_first))
+    if (is_first == priority->goes_first)
+        return;
+    if (!has_class(priority->goes_first))
+        priority->share = 0; /* from now on, the class is the operator's */
+    else if (set_class(is_first))
         priority->goes_first = is_first;
+}
+
+void nl_priority_end(nl_priority *priority)
+{
+    if (priority->share > 0 && priority->goes_first && has_class(1))
+        set_class(0);
+    priority->share = 0;
+    priority->goes_first = 0;
 }

@@ -15,17 +15,19 @@ typedef struct {
     double looked_at; /* CLOCK_MONOTONIC: when the loop last looked at what the thread takes */
     double used;      /* processor seconds that the thread had taken by then */
     double left;      /* processor seconds that it may take at once and still go first; below 0: it owes them */
-    int nice;         /* its nice value in the usual class */
     int goes_first;
 } nl_priority;
 
 /* Have the calling thread go first while it takes less than this share of a core, where the kernel allows it, and else
  * be run for short turns that begin soon, with the same part of the core as others (Linux 6.12; older ones ignore it).
  * Programs and threads that it starts are of the usual class. A thread to which the operator has given another class
- * (CPUSchedulingPolicy=, chrt) keeps it. */
+ * (CPUSchedulingPolicy=, chrt) keeps it, whether that was before or later. */
 void nl_priority_begin(nl_priority *priority, double share);
 
 /* Look at what the calling thread takes, every 10 ms at most, and change its class if it has to. */
 void nl_priority_keep(nl_priority *priority, double now);
+
+/* Have the calling thread be of the usual class from now on. */
+void nl_priority_end(nl_priority *priority);
 
 #endif

@@ -116,7 +116,8 @@ class EngineProxy:
             for _ in range(_SLICES_AT_ONCE):
                 ids, after = self._engine.flow_ids_of(wanted.clients, following, _NOTED_SLICE - len(noted))
                 noted += self._engine.note_flows(time.monotonic(), ids, wanted.of_kinds)
-                if after is None or not ids or len(noted) >= _NOTED_SLICE:
+                has_looked_at_many = after is not None and after - first >= _LOOK_SLICE
+                if after is None or not ids or len(noted) >= _NOTED_SLICE or has_looked_at_many:
                     return noted, after
                 following = after
             return noted, following
@@ -130,17 +131,17 @@ class EngineProxy:
         while found:
             found = self._ask(partial(self._engine.legs_behind, then, after, _BEHIND_SLICE))
             for some in _slices([leg_id for _, leg_id in found], _NOTED_SLICE):
-                yield _shown(wanted, self._ask(partial(self._behind_now, some)))
+                yield _shown(wanted, self._ask(partial(self._behind_now, wanted, some)))
             after = found[-1] if found else None
 
-    def _behind_now(self, leg_ids: Sequence[int]) -> list[FlowNote | GoneNote]:
+    def _behind_now(self, wanted: Selection, leg_ids: Sequence[int]) -> list[FlowNote | GoneNote]:
         noted: list[FlowNote | GoneNote] = []
         for leg_id in leg_ids:
             number = self._engine.flow_of_leg(leg_id)
             if number is None:
                 noted += self._lingering_now([leg_id])
             else:
-                noted += self._engine.note_flows(time.monotonic(), [number])
+                noted += self._engine.note_flows(time.monotonic(), [number], wanted.of_kinds)
         return noted
 
     def _lingering_now(self, leg_ids: Sequence[int]) -> list[GoneNote]:

@@ -220,6 +220,7 @@ class Worker:
         try:
             self._loop.go_first(first_share(self._shard.count))
             self._pass_packets()
+            self._loop.go_first_no_more()  # to end thousands of legs takes long
             self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for data
             self._loop.flush()
             self._report_events()

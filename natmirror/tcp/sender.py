@@ -212,12 +212,15 @@ class Sender:
             if allowed < row.mss or (again and len(out) >= _MAX_RESENT):
                 row.more_at = now
                 break
-            size = min(size, allowed, row.mss if again else _MAX_DATA_LEN, left if gap is None else gap)
-            if size < left and size != gap:
-                if size < row.mss and self.in_flight > 0:
-                    break  # RFC 9293 §3.8.6.2.1 avoids silly windows
-                if size > row.mss:
-                    size -= size % row.mss
+            if size == left <= allowed and not again:
+                size = _part_of(left)
+            else:
+                size = min(size, allowed, row.mss if again else _MAX_DATA_LEN, left if gap is None else gap)
+                if size < left and size != gap:
+                    if size < row.mss and self.in_flight > 0:
+                        break  # RFC 9293 §3.8.6.2.1 avoids silly windows
+                    if size > row.mss:
+                        size -= size % row.mss
             out.append(self._next(size, now))
             pipe += size
             allowed -= size
@@ -354,3 +357,10 @@ class Sender:
         """Begin again with the first unacknowledged byte."""
         self.row.snd_nxt = self.row.snd_una
         self._scoreboard.forget_resent(self.row.snd_una)
+
+
+def _part_of(left: int) -> int:
+    """Return the length of the next packet of ``left`` bytes that all leave now: in as few packets as possible, none of
+    them a remnant that costs as much as a large one."""
+    packets = -(-left // _MAX_DATA_LEN)
+    return -(-left // packets)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from natmirror.lab.process import wait_for
 from natmirror.openflow import messages
 from natmirror.openflow.messages import V10, V13, V14, V15, Type
 from natmirror.rules import Backend, CheckKind, Health
+from natmirror.unprivileged import start
 from tests.helpers.controllers import HOST, Controller, Talk, hang_until_closed, speaks
 
 
@@ -206,6 +208,22 @@ def test_exec_a_command_has_no_capabilities_and_cannot_get_any() -> None:
         assert shell(f"grep -Eq '^{name}:[[:space:]]*0+$' /proc/self/status")[0], name
     assert shell("grep -Eq '^NoNewPrivs:[[:space:]]*1$' /proc/self/status")[0]
     assert own() == before, "the thread that checks keeps its own"
+
+
+def test_exec_a_command_cannot_go_before_packets() -> None:
+    """As root the test shows it; another user may have no limit to lose."""
+    before = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    with suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (1, before[1] or 1))
+    try:
+        process = start(["/bin/sleep", "60"], {})
+        found = resource.prlimit(process.pid, resource.RLIMIT_RTPRIO)
+        process.kill()
+        process.wait()
+    finally:
+        with suppress(ValueError):
+            resource.setrlimit(resource.RLIMIT_RTPRIO, before)
+    assert found == (0, 0)
 
 
 def test_exec_a_command_that_hangs_is_killed() -> None:

@@ -264,6 +264,20 @@ def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears
 
 
 @pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("window", [0, 4])
+@pytest.mark.parametrize("written", [7, 100_000, 195_480, 300_000])
+def test_what_leaves_at_once_leaves_in_as_few_packets_as_possible(fast: bool, window: int, written: int) -> None:
+    mirror, longest = Mirror(engine(RULES, fast=fast), 1460), 65_535 - 40
+    grow_window(mirror, 1 << 20)
+    mirror.take(mirror.acknowledge(window=window))
+    left = written - sum(one.payload_len for one in mirror.write(written))
+    lengths = [one.payload_len for one in mirror.acknowledge() if one.payload_len]
+    assert len(lengths) == -(-left // longest)
+    assert sum(lengths) == left
+    assert max(lengths, default=0) - min(lengths, default=0) <= len(lengths)
+
+
+@pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_of_tiny_segments_that_loses_half_of_a_large_flight_gets_all_of_it(fast: bool) -> None:
     mirror = Mirror(engine(RULES, fast=fast), 48)
     grow_window(mirror, 200_000)

@@ -16,6 +16,7 @@ import pytest
 from natmirror._ffi import ffi, lib
 from natmirror.linux.cores import first_share
 from natmirror.linux.loop import LoopEvent
+from natmirror.unprivileged import drop_capabilities
 from tests.helpers.loop import Stage
 
 USUAL, FIRST = os.SCHED_OTHER, os.SCHED_RR
@@ -145,6 +146,46 @@ def test_a_thread_keeps_the_class_that_the_operator_has_given_it() -> None:
         return own_class(), priority.goes_first
 
     assert in_thread(classes) == (os.SCHED_BATCH, 0)
+
+
+def test_a_thread_keeps_the_class_that_it_gets_while_it_runs() -> None:
+    def classes() -> list[int]:
+        priority, found = new(0.5), list[int]()
+        lib.nl_priority_keep(priority, 1000.0)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
+        take(0.04)
+        for look in range(1, 20):
+            lib.nl_priority_keep(priority, 1000.0 + look * LOOK)
+            found.append(own_class())
+        lib.nl_priority_end(priority)
+        return [*found, own_class()]
+
+    assert set(in_thread(classes)) == {os.SCHED_FIFO}
+
+
+def test_a_thread_whose_nice_value_changes_while_it_goes_first_stops_going_first() -> None:
+    def what_it_has() -> tuple[int, int, int]:
+        priority = new(0.5)
+        lib.nl_priority_keep(priority, 1000.0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        drop_capabilities()  # so that the kernel refuses a lower value than this
+        take(0.04)
+        lib.nl_priority_keep(priority, 1000.0 + LOOK)
+        return own_class(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), priority.goes_first
+
+    assert in_thread(what_it_has) == (USUAL, 5, 0)
+
+
+def test_at_its_end_a_thread_is_of_the_usual_class() -> None:
+    def classes() -> tuple[int, int]:
+        priority = new(0.5)
+        lib.nl_priority_keep(priority, 1000.0)
+        lib.nl_priority_end(priority)
+        after = own_class()
+        lib.nl_priority_keep(priority, 1001.0)
+        return after, own_class()
+
+    assert in_thread(classes) == (USUAL, USUAL)
 
 
 def test_programs_that_a_packet_thread_starts_are_of_the_usual_class() -> None:

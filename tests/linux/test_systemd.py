@@ -150,6 +150,9 @@ class Loop:
     def go_first(self, share: float) -> None:
         """This thread is of the usual class."""
 
+    def go_first_no_more(self) -> None:
+        """So it is at the end."""
+
     def run(self, until: float) -> LoopEvent:
         if len(self.rests) == self.rounds:
             raise SystemExit("enough")  # no other exception ends the thread at once

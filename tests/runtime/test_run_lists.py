@@ -9,6 +9,7 @@ from natmirror.api.lists import Position
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath.flow_states import FlowState, State
 from natmirror.runtime import engine_proxy
+from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.selection import names_in
 from natmirror.runtime.shown import EndedLeg
@@ -170,3 +171,18 @@ def test_few_questions_find_the_worst_legs(monkeypatch: pytest.MonkeyPatch) -> N
     rows = all_rows(lists.legs, {"lagging": 0.001, "worst": 12})
     assert [row["client"] for _, row in rows][:3] == ["10.10.0.11:1", "10.10.0.11:2", "10.10.0.11:3"]
     assert thread.questions == 3
+
+
+def test_nothing_is_noted_of_legs_behind_that_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists, _ = behind(monkeypatch, 50)
+    note, noted = EngineProxy._behind_now, list[object]()
+
+    def count(*arguments: Any) -> Any:
+        found = note(*arguments)
+        noted.extend(found)
+        return found
+
+    monkeypatch.setattr(EngineProxy, "_behind_now", count)
+    rows = [all_rows(lists.legs, {"lagging": 0.001, "worst": 50, "backend": backend}) for backend in ("c1", "c2")]
+    assert sorted(map(len, rows)) == [0, 50]
+    assert len(noted) == 50

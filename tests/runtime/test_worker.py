@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from threading import Event
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +18,7 @@ from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
 from natmirror.lab.process import wait_for
-from natmirror.linux.cores import thread_count
+from natmirror.linux.cores import first_share, thread_count
 from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
@@ -41,10 +42,14 @@ class Loop:
         self.then = then
         self.has_punted = False
         self.decided: list[Decision] = []
-        self.share = 0.0
+        self.shares: list[float] = []
+        """Those of a core for which the thread goes first, one after the other."""
 
     def go_first(self, share: float) -> None:
-        self.share = share
+        self.shares.append(share)
+
+    def go_first_no_more(self) -> None:
+        self.shares.append(0.0)
 
     def run(self, until: float) -> LoopEvent:
         if self.then is not None:
@@ -141,6 +146,17 @@ def test_the_thread_answers_requests_and_after_its_end_the_caller_does(worker: W
     worker.stop()
     assert worker.engine.snapshot()["flows"] == 0
     assert worker.failure is None
+
+
+def test_a_thread_goes_first_until_it_has_passed_the_last_packet(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(worker)
+    loop, seen = cast(Any, worker._loop), list[list[float]]()
+    worker.ask(lambda: seen.append(list(loop.shares)))
+    monkeypatch.setattr(worker._engine, "close", lambda: seen.append(list(loop.shares)) or [])
+    worker.stop()
+    assert seen == [[first_share(1)], [first_share(1), 0.0]]
 
 
 def test_repeated_errors_end_the_thread_and_the_last_one_is_kept(worker: Worker, listener: Listener) -> None:
