@@ -125,7 +125,15 @@ class Probe:
             return None
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT)
-        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if poll.poll(0) else None
+        if not poll.poll(0):
+            return None
+        if error := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return error
+        try:
+            self._sock.getpeername()
+        except OSError:  # it has failed, and asyncio's callback has read, and so cleared, the error
+            return errno.ENOTCONN
+        return 0
 
     async def close(self) -> None:
         """Close the connection with a FIN after a passed check, which may take a while; OSError where that fails."""

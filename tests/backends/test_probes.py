@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import resource
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -331,3 +332,20 @@ def test_an_answered_syn_that_this_thread_had_no_core_to_see_is_inconclusive(
             refused = Outcome(False, "connection refused", is_silence=False)
             assert outcome_of(closed.backend(), kind, timeout=0.1) == refused
             assert outcome_of(silent, kind, timeout=0.1) == Outcome(False, "no answer within 100 ms", is_silence=True)
+
+
+def test_a_refusal_whose_error_was_read_at_the_timeout_is_no_acceptance(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_too_late(_: object, sock: socket.socket, *__: object) -> None:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        poll.poll()
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # clears it
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", read_too_late)
+    closed = controllers(None)
+    closed.close()
+    failed = Outcome(False, "transport endpoint is not connected", is_silence=False)
+    assert outcome_of(closed.backend(), CheckKind.TCP, timeout=0.1) == failed

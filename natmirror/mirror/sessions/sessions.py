@@ -232,7 +232,11 @@ class MasterSessions:
         lost = [connection for connection in self._connections.values() if connection.is_forgotten]
         for connection in lost:
             self._unclaim(connection)
-            if not (connection.has_ended or connection.continues):
+            if connection.has_ended:
+                continue
+            if connection.continues:
+                self.directory.begin_again(connection.name, self._open_sessions.now)
+            else:
                 self.directory.remove(connection.name)
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
         lost += self._open_sessions.drop_ended()

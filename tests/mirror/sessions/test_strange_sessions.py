@@ -281,6 +281,20 @@ def test_an_ended_connection_whose_end_is_not_read_leaves_nothing(monkeypatch: p
     assert one.directory.connections(session.now) == []
 
 
+def test_a_connection_that_begins_again_unread_keeps_its_switch_for_ten_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = engine(AGAIN)
+    session, _ = introduced(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(one._sessions, "read", lambda now, is_spent: None)
+        for flow in list(one._sessions._of_flows):
+            one._sessions.forgotten(flow, continues=True)
+    one._sessions.discard()  # as after a fault in the read queue
+    assert len(one.directory.connections(session.now)) == 1
+    assert one.directory.connections(session.now + 601) == []
+
+
 def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
