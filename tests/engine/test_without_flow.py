@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from natmirror.actions import Accept, Decision, Drop, Hook
 from natmirror.engine.engine import Engine
 from natmirror.fastpath.punt_reasons import PuntReason
+from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
-from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, MASTER, SERVICE, at, packet
 
 OTHER = at("10.10.0.200", 7000)
@@ -111,6 +112,22 @@ def test_a_packet_with_a_wrong_checksum_never_reaches_python(fast: bool) -> None
     assert verdict.packet is not None
     assert punted(one) == {}
     assert one.flows(1.0) == []
+
+
+def test_damaged_data_past_the_window_of_a_connection_never_reaches_python(fast: bool) -> None:
+    one = engine(fast=fast)
+    connection = ClientConnection(one)
+    connection.establish()
+    before = punted(one)
+    raw = bytearray(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 500_000_000), seq.add(IRS, 1), bytes(60_000)))
+    raw[-1] ^= 1
+    for _ in range(10):
+        verdict = one.receive(bytes(raw), Hook.PREROUTING, connection.now, Checksum.UNVERIFIED).verdict
+        assert isinstance(verdict, Accept)
+    assert punted(one) == before
+    connection.from_client("PA", b"on")
+    connection.from_backend("A")
+    assert [data for _, _, _, data in connection.mirrored()] == [b"on"]
 
 
 def test_a_mirrors_packet_without_a_leg_gets_a_rst(fast: bool) -> None:

@@ -172,20 +172,41 @@ def test_what_a_session_holds_is_on_the_account(hold: Callable[[ClientConnection
 @GEARS
 def test_connections_whose_answers_never_end_hold_no_more_than_their_clients_part(fast: bool) -> None:
     one = engine("mirror-memory: 16MiB\n" + OF, fast=fast)
-    tracemalloc.start()
     connections = [began(one, client=at("10.10.0.66", 20_000 + number))[0] for number in range(10)]
+    tracemalloc.start()
     for connection in connections:
         unfinished_answer(connection)
-        assert used(one) <= one.snapshot(1000.0)["mirror_memory"]["client_limit_bytes"]
+        assert used(one) <= one.snapshot(1000.0)["mirror_memory"]["client_limit_bytes"] == 1 << 20
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     print(f"{held} bytes held, {used(one)} counted")
-    assert held < 2 << 20
+    assert held < used(one)
     assert one.snapshot(1000.0)["answers_not_kept"][NotKeptReason.NO_MEMORY] > 5
     assert one.snapshot(1000.0)["mirrors"][0]["legs_ended"] == {}
     other, master = began(one, client=at("10.10.0.11", 40_000))
     other.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     assert master.stream
+
+
+@GEARS
+def test_a_hundred_connections_whose_answers_never_end_hold_a_sixteenth_of_a_small_account(fast: bool) -> None:
+    one, part = engine(SMALL + OF, fast=fast), LIMIT // 16
+    connections = [ClientConnection(one, client=at("10.10.0.66", 20_000 + number)) for number in range(100)]
+    for connection in connections:
+        connection.connect()
+        connection.from_client("PA", hello())
+        connection.from_backend("PA", hello())
+        connection.to_mirror.clear()
+    tracemalloc.start()
+    for connection in connections:
+        unfinished_answer(connection)
+        connection.to_mirror.clear()
+        assert used(one) <= part
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"{held} bytes held, {used(one)} counted")
+    assert 0 < held < part
+    assert used(one) > 0
 
 
 @GEARS
