@@ -154,7 +154,12 @@ def test_a_thread_goes_first_until_it_has_passed_the_last_packet(
     begin(worker)
     loop, seen = cast(Any, worker._loop), list[list[float]]()
     worker.ask(lambda: seen.append(list(loop.shares)))
-    monkeypatch.setattr(worker._engine, "close", lambda: seen.append(list(loop.shares)) or [])
+
+    def close() -> list[Send]:
+        seen.append(list(loop.shares))
+        return []
+
+    monkeypatch.setattr(worker._engine, "close", close)
     worker.stop()
     assert seen == [[first_share(1)], [first_share(1), 0.0]]
 
