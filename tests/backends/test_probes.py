@@ -211,19 +211,20 @@ def test_exec_a_command_has_no_capabilities_and_cannot_get_any() -> None:
     assert own() == before, "the thread that checks keeps its own"
 
 
-def test_exec_a_command_cannot_go_before_packets() -> None:
-    """As root the test shows it; another user may have no limit to lose."""
-    before = resource.getrlimit(resource.RLIMIT_RTPRIO)
-    with suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_RTPRIO, (1, before[1] or 1))
-    try:
-        process = start(["/bin/sleep", "60"], {})
-        found = resource.prlimit(process.pid, resource.RLIMIT_RTPRIO)
-        process.kill()
-        process.wait()
-    finally:
-        with suppress(ValueError):
-            resource.setrlimit(resource.RLIMIT_RTPRIO, before)
+def test_exec_a_command_cannot_go_before_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this process itself has no such limit, its children's shows nothing: so the call is looked at, too."""
+    limit, calls = resource.prlimit, list[tuple[int, int, tuple[int, int]]]()
+
+    def note(pid: int, which: int, limits: tuple[int, int]) -> None:
+        calls.append((pid, which, limits))
+        limit(pid, which, limits)
+
+    monkeypatch.setattr("natmirror.unprivileged.resource.prlimit", note)
+    process = start(["/bin/sleep", "60"], {})
+    found = limit(process.pid, resource.RLIMIT_RTPRIO)
+    process.kill()
+    process.wait()
+    assert calls == [(process.pid, resource.RLIMIT_RTPRIO, (0, 0))]
     assert found == (0, 0)
 
 
